@@ -1,0 +1,308 @@
+/**
+ * One mount's conversation with the kernel: a synchronous loop that reads a request, has it
+ * answered, and writes the reply.
+ *
+ *   state      event                       next       function
+ *   starting   INIT, minor 7.31 or newer   running    #init
+ *   starting   INIT, major above 7         starting   #init (the kernel asks again with 7)
+ *   starting   anything else               ended      #dispatch
+ *   running    a request                   running    #dispatch
+ *   running    DESTROY, ENODEV             ended      run
+ *   running    ECONNABORTED                ended      run
+ *
+ * Invariants
+ *  1. Exactly one reply per request; none for FORGET, BATCH_FORGET, INTERRUPT, NOTIFY_REPLY.
+ *  2. A parked request is answered once: by wake, interrupt, or its deadline.
+ *  3. A lookup count rises only for replies the kernel took.
+ *  4. A malformed request gets EIO and the session lives. A Bug ends the session.
+ */
+
+import { ERRNO, errnoName, FsError } from "../errno.ts";
+import { Bug } from "../failure.ts";
+import {
+  FUSE_KERNEL_VERSION,
+  FUSE_MIN_READ_BUFFER_BYTES,
+  FUSE_MINOR_MAX,
+  FUSE_MINOR_MIN,
+  INIT_IN,
+  INIT_IN_MIN_BYTES,
+  OPCODE,
+} from "./abi.ts";
+import { Malformed, RequestReader } from "./decode.ts";
+import { ReplyWriter } from "./encode.ts";
+import { type Filesystem, Parked } from "./filesystem.ts";
+import { negotiateFlags } from "./init_flags.ts";
+import { type OpContext, OPS } from "./ops.ts";
+
+/** Where requests come from: /dev/fuse, or a test. */
+export interface Device {
+  /** Length of one request, or minus errno; EAGAIN when there is none. */
+  read(into: Uint8Array<ArrayBuffer>): number;
+  /** Length written, or minus errno; ENOENT: nobody waits for this reply any more. */
+  write(reply: Uint8Array<ArrayBuffer>): number;
+  /** Sleeps until there is a request, a command for us, or the time is over. -1: no limit. */
+  wait(timeoutMs: number): void;
+}
+
+export interface SessionLog {
+  /** Something went wrong with one request that is not the caller's fault. */
+  warn(message: string, fields: Record<string, unknown>): void;
+}
+
+export interface SessionOptions {
+  readonly device: Device;
+  readonly filesystem: Filesystem;
+  readonly log: SessionLog;
+  /** Called between bursts: take commands, call `wake`. */
+  readonly drain: () => void;
+  /** The kernel has our INIT reply. `protocol` is `7.<minor>` as negotiated. */
+  readonly onReady: (protocol: string) => void;
+  readonly now?: () => number;
+}
+
+export type SessionEnd = "unmounted" | "aborted" | "refused" | "failed";
+
+const MAX_WRITE_BYTES = 128 * 1024;
+const MAX_REPLY_BYTES = 1024 * 1024;
+const PAGE_BYTES = 4096;
+/** With the default of 12, a dozen parked cold reads stop the reads of local files. */
+const MAX_BACKGROUND = 65535;
+/** Requests answered before commands get a turn. */
+const BURST = 64;
+/** A parked request ends with EIO when nothing has happened to it for so long. */
+export const PARKED_TIMEOUT_MS = 60_000;
+const DEADLINE_CHECK_MS = 1000;
+
+interface ParkedRequest {
+  readonly key: string;
+  readonly unique: bigint;
+  readonly request: RequestReader;
+  deadline: number;
+}
+
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #now: () => number;
+  readonly #buffer: Uint8Array<ArrayBuffer>;
+  readonly #request: RequestReader;
+  readonly #reply = new ReplyWriter(MAX_REPLY_BYTES);
+  readonly #parked = new Map<bigint, ParkedRequest>();
+  readonly #waiting = new Map<string, Set<ParkedRequest>>();
+  readonly #unknownOpcodes = new Set<number>();
+  readonly #context: OpContext & { request: RequestReader };
+  #state: "starting" | "running" | "ended" = "starting";
+  #end: SessionEnd = "unmounted";
+  #nextDeadlineCheck = 0;
+  /** Requests read, INIT included. */
+  requestCount = 0;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#buffer = new Uint8Array(
+      Math.max(FUSE_MIN_READ_BUFFER_BYTES, MAX_WRITE_BYTES + PAGE_BYTES),
+    );
+    this.#request = new RequestReader(this.#buffer);
+    this.#context = {
+      filesystem: options.filesystem,
+      request: this.#request,
+      reply: this.#reply,
+      counted: [],
+      interrupt: (unique) => this.#interrupt(unique),
+      end: () => this.stop("unmounted"),
+    };
+  }
+
+  get #ended(): boolean {
+    return this.#state === "ended";
+  }
+
+  /** Requests that wait for somebody. */
+  get parkedCount(): number {
+    return this.#parked.size;
+  }
+
+  /** The loop ends after the request at hand. */
+  stop(end: SessionEnd): void {
+    if (this.#state === "ended") return;
+    this.#state = "ended";
+    this.#end = end;
+  }
+
+  /** Answers until the mount is gone. Throws Bug. */
+  run(): SessionEnd {
+    const { device, drain } = this.#options;
+    while (!this.#ended) {
+      let idle = false;
+      for (let i = 0; i < BURST && !this.#ended; i++) {
+        const length = device.read(this.#buffer);
+        if (length === -ERRNO.EAGAIN) {
+          idle = true;
+          break;
+        }
+        // ENOENT: the request was interrupted before we read it (fuse_dev_do_read).
+        if (length === -ERRNO.EINTR || length === -ERRNO.ENOENT) continue;
+        if (length < 0) {
+          this.stop(length === -ERRNO.ENODEV ? "unmounted" : "aborted");
+          break;
+        }
+        this.requestCount++;
+        this.#receive(length);
+      }
+      drain();
+      this.#expire();
+      if (idle && !this.#ended) {
+        device.wait(this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1);
+        drain();
+      }
+    }
+    return this.#end;
+  }
+
+  /** Tries again what waits for `key`. */
+  wake(key: string): void {
+    const waiters = this.#waiting.get(key);
+    if (waiters === undefined) return;
+    this.#waiting.delete(key);
+    for (const parked of waiters) {
+      this.#parked.delete(parked.unique);
+      this.#dispatch(parked.request);
+    }
+  }
+
+  /** Something moves: nobody's deadline is near. */
+  postponeDeadlines(): void {
+    const deadline = this.#now() + PARKED_TIMEOUT_MS;
+    for (const parked of this.#parked.values()) parked.deadline = deadline;
+  }
+
+  #receive(length: number): void {
+    const request = this.#request;
+    if (!request.start(length)) {
+      // Not even the header can be trusted, so there is nobody to reply to.
+      this.#options.log.warn("request with a broken header", { lengthBytes: length });
+      return;
+    }
+    this.#dispatch(request);
+  }
+
+  #dispatch(request: RequestReader): void {
+    const context = this.#context;
+    context.request = request;
+    context.counted.length = 0;
+    let length: number | null;
+    try {
+      const handled = this.#handle(context);
+      if (handled instanceof Parked) {
+        this.#park(handled.key, request);
+        return;
+      }
+      length = handled;
+    } catch (error) {
+      length = this.#reply.error(request, this.#toErrno(error, request));
+    }
+    if (length === null) return;
+    const written = this.#options.device.write(this.#reply.bytes.subarray(0, length));
+    if (written < 0) {
+      for (const nodeid of context.counted) this.#options.filesystem.forget(nodeid, 1);
+    }
+  }
+
+  #handle(context: OpContext): number | Parked | null {
+    const opcode = context.request.opcode;
+    if (this.#state === "starting") {
+      if (opcode === OPCODE.FUSE_INIT) return this.#init(context.request);
+      this.stop("refused");
+      throw new FsError(ERRNO.EPROTO, "a request before INIT");
+    }
+    const op = OPS.get(opcode);
+    if (op !== undefined) return op.handle(context);
+    if (!this.#unknownOpcodes.has(opcode)) {
+      this.#unknownOpcodes.add(opcode);
+      this.#options.log.warn("unknown opcode", { opcode });
+    }
+    return this.#reply.error(context.request, ERRNO.ENOSYS);
+  }
+
+  #init(request: RequestReader): number {
+    const at = request.struct(INIT_IN, INIT_IN_MIN_BYTES);
+    const major = request.u32(at + INIT_IN.at.major);
+    const minor = request.u32(at + INIT_IN.at.minor);
+    const offered = {
+      flags: request.u32(at + INIT_IN.at.flags),
+      flags2: request.u32(at + INIT_IN.at.flags2),
+    };
+    const reply = {
+      minor: Math.min(minor, FUSE_MINOR_MAX),
+      maxReadaheadBytes: request.u32(at + INIT_IN.at.max_readahead),
+      ...negotiateFlags(offered),
+      maxBackground: MAX_BACKGROUND,
+      congestionThreshold: MAX_BACKGROUND,
+      maxWriteBytes: MAX_WRITE_BYTES,
+      maxPages: MAX_REPLY_BYTES / PAGE_BYTES,
+    };
+    if (major > FUSE_KERNEL_VERSION) {
+      return this.#reply.init(request, FUSE_KERNEL_VERSION, { ...reply, minor: FUSE_MINOR_MAX });
+    }
+    if (major < FUSE_KERNEL_VERSION || minor < FUSE_MINOR_MIN) {
+      this.stop("refused");
+      throw new FsError(ERRNO.EPROTO, `the kernel speaks FUSE ${major}.${minor}`);
+    }
+    this.#state = "running";
+    // The reply is written right after this returns, before anything else can happen.
+    this.#options.onReady(`${FUSE_KERNEL_VERSION}.${reply.minor}`);
+    return this.#reply.init(request, FUSE_KERNEL_VERSION, reply);
+  }
+
+  #park(key: string, request: RequestReader): void {
+    const message = request.message.slice();
+    const own = new RequestReader(message);
+    own.start(message.length);
+    const deadline = this.#now() + PARKED_TIMEOUT_MS;
+    const parked = { key, unique: own.unique, request: own, deadline };
+    this.#parked.set(parked.unique, parked);
+    const waiters = this.#waiting.get(key);
+    if (waiters === undefined) this.#waiting.set(key, new Set([parked]));
+    else waiters.add(parked);
+  }
+
+  #interrupt(unique: bigint): void {
+    const parked = this.#parked.get(unique);
+    // Answered already, or not parked and so answered before this was read.
+    if (parked !== undefined) this.#giveUp(parked, ERRNO.EINTR);
+  }
+
+  #giveUp(parked: ParkedRequest, errno: number): void {
+    this.#parked.delete(parked.unique);
+    const waiters = this.#waiting.get(parked.key);
+    waiters?.delete(parked);
+    if (waiters?.size === 0) this.#waiting.delete(parked.key);
+    const length = this.#reply.error(parked.request, errno);
+    this.#options.device.write(this.#reply.bytes.subarray(0, length));
+  }
+
+  #expire(): void {
+    if (this.#parked.size === 0) return;
+    const now = this.#now();
+    if (now < this.#nextDeadlineCheck) return;
+    this.#nextDeadlineCheck = now + DEADLINE_CHECK_MS;
+    for (const parked of [...this.#parked.values()]) {
+      if (parked.deadline > now) continue;
+      this.#options.log.warn("request gave up waiting", { waitedFor: parked.key });
+      this.#giveUp(parked, ERRNO.EIO);
+    }
+  }
+
+  #toErrno(error: unknown, request: RequestReader): number {
+    if (error instanceof FsError) return error.errno;
+    if (error instanceof Bug) throw error;
+    const opcode = request.opcode;
+    this.#options.log.warn("request failed", {
+      op: OPS.get(opcode)?.name ?? opcode,
+      malformed: error instanceof Malformed,
+      error: error instanceof Error ? error.message : String(error),
+      errno: errnoName(ERRNO.EIO),
+    });
+    return ERRNO.EIO;
+  }
+}

@@ -1,0 +1,5 @@
+/** libc by FFI. Nothing outside this folder calls C. */
+
+export * from "./fd.ts";
+export * from "./mount.ts";
+export * from "./process.ts";

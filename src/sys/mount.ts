@@ -1,0 +1,131 @@
+/** mount(2), umount2(2), /dev/fuse, mountinfo, statvfs. */
+
+import { ERRNO } from "../errno.ts";
+import { closeFd, O, openFd } from "./fd.ts";
+import { cString, errno, lastError, libc } from "./libc.ts";
+import { readProcFile } from "./process.ts";
+
+/** File system type in /proc/self/mountinfo. */
+export const FS_TYPE = "fuse.afs";
+
+const MS_RDONLY = 1;
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
+const S_IFDIR = 0o040000;
+
+export interface FuseMountOptions {
+  readonly mountPoint: string;
+  readonly source: string;
+  readonly allowOther: boolean;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * Opens /dev/fuse and mounts it, read-only, nosuid, nodev, with default_permissions (unknown sizes
+ * are safe only with it: notes in src/fuse/README.md). Returns the device. Throws FsError.
+ */
+export function mountFuse(options: FuseMountOptions): number {
+  const fd = openFd("/dev/fuse", O.RDWR | O.NONBLOCK);
+  const data = [
+    `fd=${fd}`,
+    `rootmode=${S_IFDIR.toString(8)}`,
+    `user_id=${options.uid}`,
+    `group_id=${options.gid}`,
+    "default_permissions",
+    ...(options.allowOther ? ["allow_other"] : []),
+  ].join(",");
+  const result = libc.mount(
+    cString(options.source),
+    cString(options.mountPoint),
+    cString(FS_TYPE),
+    BigInt(MS_RDONLY | MS_NOSUID | MS_NODEV),
+    cString(data),
+  );
+  if (result !== 0) {
+    const error = lastError(`mount ${options.mountPoint}`);
+    closeFd(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** Unmounts; 0 or errno (EBUSY: in use). Lazy: out of the tree now, gone when nobody is inside. */
+export function unmount(mountPoint: string, options: { lazy: boolean }): number {
+  const flags = UMOUNT_NOFOLLOW | (options.lazy ? MNT_DETACH : 0);
+  return libc.umount2(cString(mountPoint), flags) === 0 ? 0 : errno();
+}
+
+/** Takes a dead mount out of the tree. Throws FsError. */
+export function detachMount(mountPoint: string): void {
+  const number = unmount(mountPoint, { lazy: true });
+  if (number !== 0 && number !== ERRNO.EINVAL) throw lastError(`umount ${mountPoint}`);
+}
+
+export interface MountInfo {
+  readonly mountPoint: string;
+  readonly fsType: string;
+  readonly source: string;
+}
+
+/** Every mount this process sees, from /proc/self/mountinfo: never by stat, which a dead mount hangs. */
+export function readMountInfo(): MountInfo[] {
+  return parseMountInfo(readProcFile("/proc/self/mountinfo"));
+}
+
+/** Format: proc(5), "/proc/pid/mountinfo"; blanks, tabs, newlines and backslashes are octal. */
+export function parseMountInfo(text: string): MountInfo[] {
+  const unescape = (field: string) =>
+    field.replaceAll(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
+  return text.split("\n").filter((line) => line !== "").map((line) => {
+    const fields = line.split(" ");
+    const dash = fields.indexOf("-");
+    return {
+      mountPoint: unescape(fields[4] ?? ""),
+      fsType: fields[dash + 1] ?? "",
+      source: unescape(fields[dash + 2] ?? ""),
+    };
+  });
+}
+
+/** Whether /dev/fuse is there and may be opened: null, or errno. */
+export function fuseDeviceError(): number | null {
+  const fd = libc.open(cString("/dev/fuse"), O.RDWR | O.CLOEXEC, 0);
+  if (fd < 0) return errno();
+  closeFd(fd);
+  return null;
+}
+
+export function hasFuseDevice(): boolean {
+  return fuseDeviceError() === null;
+}
+
+export interface FileSystemStats {
+  readonly blockSizeBytes: number;
+  readonly fragmentSizeBytes: number;
+  readonly blocks: number;
+  readonly freeBlocks: number;
+  readonly availableBlocks: number;
+  readonly files: number;
+  readonly freeFiles: number;
+}
+
+/** statvfs(3); glibc's struct is 112 bytes of u64 on x86_64 and aarch64. Throws FsError. */
+export function statFileSystem(path: string): FileSystemStats {
+  const out = new BigUint64Array(14);
+  if (libc.statvfs(cString(path), new Uint8Array(out.buffer)) !== 0) {
+    throw lastError(`statvfs ${path}`);
+  }
+  const at = (index: number) => Number(out[index]);
+  return {
+    blockSizeBytes: at(0),
+    fragmentSizeBytes: at(1),
+    blocks: at(2),
+    freeBlocks: at(3),
+    availableBlocks: at(4),
+    files: at(5),
+    freeFiles: at(6),
+  };
+}
