@@ -1,0 +1,170 @@
+/**
+ * Every mount of this daemon, and the workers of their stores.
+ *
+ * Invariants
+ *  1. A repository is mounted at most once.
+ *  2. A store's workers live exactly as long as one of its mounts does.
+ *  3. A mount point is only ever touched by its mount worker (design section 2).
+ */
+
+import { Bug, Failure } from "../failure.ts";
+import { logger } from "../log.ts";
+import { MountHandle } from "../mount/handle.ts";
+import type { Layout } from "../repo/layout.ts";
+import type { RepoRecord } from "../repo/types.ts";
+import { detachMount, effectiveUid, FS_TYPE, readMountInfo } from "../sys/mod.ts";
+import { StoreWorkers } from "./store_workers.ts";
+
+export interface MountsOptions {
+  readonly layout: Layout;
+  readonly hydrationConcurrency: number;
+  /** A mount is gone that nobody here unmounted. */
+  readonly onUnmounted: (repoId: string, cause: string) => void;
+}
+
+interface Mounted {
+  readonly mountId: number;
+  readonly record: RepoRecord;
+  readonly store: StoreWorkers;
+  readonly handle: MountHandle;
+  /** `unmount` was called. */
+  leaving: boolean;
+}
+
+export class Mounts {
+  readonly #options: MountsOptions;
+  readonly #mounted = new Map<string, Mounted>();
+  readonly #stores = new Map<string, StoreWorkers>();
+  /** Mounts under way, per store: they keep its workers too. */
+  readonly #starting = new Map<string, number>();
+  readonly #log = logger("mounts");
+  #nextMountId = 1;
+
+  constructor(options: MountsOptions) {
+    this.#options = options;
+  }
+
+  isMounted(repoId: string): boolean {
+    return this.#mounted.has(repoId);
+  }
+
+  /** Resolves when the kernel has our answer to INIT. Throws Failure. */
+  async mount(record: RepoRecord): Promise<void> {
+    if (this.#mounted.has(record.id)) throw new Bug(`${record.name} is mounted already`);
+    const { layout } = this.#options;
+    const { viewDir } = layout.repo(record.id);
+    const store = this.#openStore(record);
+    store.index(viewDir, record.baseTreeOid);
+    detachStale(record.mountPoint);
+    const mountId = this.#nextMountId++;
+    const storeDir = layout.store(record.storeId).dir;
+    try {
+      const handle = await MountHandle.start(
+        {
+          repoName: record.name,
+          mountPoint: record.mountPoint,
+          source: record.remote,
+          basePath: layout.store(record.storeId).basePath,
+          objectFormat: record.objectFormat,
+          rootTreeOid: record.baseTreeOid,
+          baseTimeSeconds: record.baseTimeSeconds,
+          uid: record.uid,
+          gid: record.gid,
+          allowOther: effectiveUid() === 0,
+          userGitDir: layout.repo(record.id).userGitDir,
+          stateRoot: layout.stateRoot,
+        },
+        [storeDir, layout.repo(record.id).dir],
+        (want) => store.want(mountId, viewDir, want),
+      );
+      this.#serve(record, mountId, store, handle);
+    } finally {
+      this.#starting.set(record.storeId, (this.#starting.get(record.storeId) ?? 1) - 1);
+      this.#closeStoreIfUnused(record.storeId);
+    }
+  }
+
+  /** Throws Failure (not-mounted; busy when not lazy and somebody is inside). */
+  async unmount(repoId: string, options: { lazy: boolean }): Promise<void> {
+    const mounted = this.#mounted.get(repoId);
+    if (mounted === undefined) throw new Failure("not-mounted", "Cannot unmount: not mounted");
+    mounted.leaving = true;
+    try {
+      await mounted.handle.unmount(options);
+      await mounted.handle.closed;
+    } catch (error) {
+      mounted.leaving = false;
+      throw error;
+    }
+  }
+
+  /** Lazily unmounts everything; who is inside gets errors. Never throws. */
+  async closeAll(): Promise<void> {
+    const ids = [...this.#mounted.keys()];
+    await Promise.allSettled(ids.map((id) => this.unmount(id, { lazy: true })));
+    for (const store of this.#stores.values()) store.terminate();
+    this.#stores.clear();
+  }
+
+  #serve(record: RepoRecord, mountId: number, store: StoreWorkers, handle: MountHandle): void {
+    const mounted = { mountId, record, store, handle, leaving: false };
+    this.#mounted.set(record.id, mounted);
+    const { viewDir } = this.#options.layout.repo(record.id);
+    store.attach(
+      mountId,
+      { repoName: record.name, viewDir, handle },
+      record.baseCommitOid,
+      record.baseTreeOid,
+    );
+    handle.closed.then((cause) => {
+      this.#mounted.delete(record.id);
+      store.detach(mountId);
+      this.#closeStoreIfUnused(record.storeId);
+      if (mounted.leaving) return;
+      this.#log.warn("mount is gone", { repo: record.name, cause });
+      this.#options.onUnmounted(record.id, cause);
+    });
+  }
+
+  #openStore(record: RepoRecord): StoreWorkers {
+    const { storeId, objectFormat } = record;
+    this.#starting.set(storeId, (this.#starting.get(storeId) ?? 0) + 1);
+    const open = this.#stores.get(storeId);
+    if (open !== undefined) return open;
+    const store = new StoreWorkers({
+      layout: this.#options.layout.store(storeId),
+      objectFormat,
+      hydrationConcurrency: this.#options.hydrationConcurrency,
+      onCrash: (cause) => this.#abandonStore(storeId, store, cause),
+    });
+    this.#stores.set(storeId, store);
+    return store;
+  }
+
+  #closeStoreIfUnused(storeId: string): void {
+    const store = this.#stores.get(storeId);
+    if (store === undefined || store.mountCount > 0) return;
+    if ((this.#starting.get(storeId) ?? 0) > 0) return;
+    this.#stores.delete(storeId);
+    this.#starting.delete(storeId);
+    store.terminate();
+  }
+
+  /** A mount without its store would hang its readers: it is taken away, and its owner told. */
+  #abandonStore(storeId: string, store: StoreWorkers, cause: string): void {
+    this.#log.error("store worker has crashed", { store: storeId, cause });
+    if (this.#stores.get(storeId) === store) this.#stores.delete(storeId);
+    for (const mounted of this.#mounted.values()) {
+      if (mounted.store !== store) continue;
+      mounted.handle.unmount({ lazy: true }).catch(() => {});
+    }
+    store.terminate();
+  }
+}
+
+/** A mount of a daemon that was killed: nobody answers there any more. */
+function detachStale(mountPoint: string): void {
+  for (const info of readMountInfo()) {
+    if (info.mountPoint === mountPoint && info.fsType === FS_TYPE) detachMount(mountPoint);
+  }
+}

@@ -1,0 +1,174 @@
+/** The two workers of one store, shared by its mounts, and the routes between them. */
+
+import type { ObjectFormat, Oid } from "../git/oid.ts";
+import { READ_VARIABLES } from "../git/process.ts";
+import type { HydratorEvent, HydratorRequest } from "../hydrate/messages.ts";
+import { logger } from "../log.ts";
+import type { MountHandle, MountWant } from "../mount/handle.ts";
+import type { StoreLayout } from "../repo/layout.ts";
+import type { IndexerEvent, IndexerRequest } from "../snapshot/messages.ts";
+
+export interface AttachedMount {
+  readonly repoName: string;
+  readonly viewDir: string;
+  readonly handle: MountHandle;
+}
+
+export interface StoreWorkersOptions {
+  readonly layout: StoreLayout;
+  readonly objectFormat: ObjectFormat;
+  readonly hydrationConcurrency: number;
+  /** A worker has crashed; nothing of this store can be hydrated any more. */
+  readonly onCrash: (cause: string) => void;
+}
+
+export class StoreWorkers {
+  readonly #hydrator: Worker;
+  readonly #indexer: Worker;
+  readonly #mounts = new Map<number, AttachedMount>();
+  readonly #log = logger("store");
+
+  constructor({ layout, objectFormat, hydrationConcurrency, onCrash }: StoreWorkersOptions) {
+    Deno.mkdirSync(layout.stagingDir, { recursive: true, mode: 0o700 });
+    Deno.mkdirSync(layout.blobsDir, { recursive: true, mode: 0o700 });
+    const permissions = {
+      read: [layout.dir],
+      write: [layout.dir],
+      run: ["git"],
+      env: [...READ_VARIABLES],
+      net: false,
+      ffi: false,
+      sys: false,
+      import: false,
+    };
+    const start = (url: URL, name: string) => {
+      const worker = new Worker(url, { type: "module", name, deno: { permissions } });
+      worker.onerror = (event) => {
+        event.preventDefault();
+        onCrash(`the ${name} has crashed: ${event.message}`);
+      };
+      return worker;
+    };
+    this.#hydrator = start(new URL("../hydrate/worker.ts", import.meta.url), "hydrator");
+    this.#hydrator.onmessage = ({ data }) => this.#onHydratorEvent(data as HydratorEvent);
+    this.#indexer = start(new URL("../snapshot/worker.ts", import.meta.url), "indexer");
+    this.#indexer.onmessage = ({ data }) => this.#onIndexerEvent(data as IndexerEvent);
+    this.#toIndexer({ kind: "start", basePath: layout.basePath, objectFormat });
+    this.#toHydrator({
+      kind: "start",
+      storeGitDir: layout.gitDir,
+      stagingDir: layout.stagingDir,
+      blobsDir: layout.blobsDir,
+      basePath: layout.basePath,
+      objectFormat,
+      concurrency: hydrationConcurrency,
+    });
+  }
+
+  get mountCount(): number {
+    return this.#mounts.size;
+  }
+
+  /** Brings the trees of a generation in, before or behind its mount. */
+  index(viewDir: string, rootTreeOid: Oid): void {
+    this.#toIndexer({ kind: "index", viewDir, rootTreeOid });
+  }
+
+  /** What this mount asks for is answered from now on. */
+  attach(mountId: number, mount: AttachedMount, commitOid: Oid, rootTreeOid: Oid): void {
+    this.#mounts.set(mountId, mount);
+    const { viewDir } = mount;
+    this.#toHydrator({ kind: "attach", mountId, viewDir, commitOid, rootTreeOid });
+  }
+
+  detach(mountId: number): void {
+    if (this.#mounts.delete(mountId)) this.#toHydrator({ kind: "detach", mountId });
+  }
+
+  want(mountId: number, viewDir: string, want: MountWant): void {
+    if (want.kind === "want-tree") {
+      this.#toIndexer({ kind: "tree", mountId, viewDir, treeOid: want.treeOid });
+    } else {
+      const { oid, need, trees } = want;
+      this.#toHydrator({ kind: "want", mountId, oid, need, trees });
+    }
+  }
+
+  terminate(): void {
+    this.#hydrator.terminate();
+    this.#indexer.terminate();
+  }
+
+  #toHydrator(request: HydratorRequest): void {
+    this.#hydrator.postMessage(request);
+  }
+
+  #toIndexer(request: IndexerRequest): void {
+    this.#indexer.postMessage(request);
+  }
+
+  #onHydratorEvent(event: HydratorEvent): void {
+    if (event.kind === "sizes") {
+      // All work trees of the store show the same blobs.
+      const oids = event.sizes.map(([oid]) => oid).join("");
+      const { buffer } = Float64Array.from(event.sizes, ([, size]) => size);
+      for (const { handle } of this.#mounts.values()) {
+        handle.send({ kind: "sizes", oids, sizes: buffer });
+      }
+      this.#toIndexer({ kind: "sizes", sizes: event.sizes });
+      return;
+    }
+    if (event.kind === "hydrated") {
+      this.#logHydrated(event);
+      return;
+    }
+    const mount = this.#mounts.get(event.mountId);
+    if (mount === undefined) return;
+    const { handle, repoName } = mount;
+    switch (event.kind) {
+      case "contents":
+        handle.send(event, [event.lengths, event.bytes]);
+        break;
+      case "spool":
+        handle.send(event);
+        break;
+      case "progress":
+        handle.send({ kind: "progress" });
+        break;
+      case "unavailable":
+        handle.send({ kind: "unavailable", oid: event.oid, need: event.need });
+        this.#log.warn("object is not available", {
+          repo: repoName,
+          oid: event.oid,
+          need: event.need,
+          cause: event.cause,
+        });
+        break;
+    }
+  }
+
+  #logHydrated({ reason, blobs, packBytes, durationMs, error }: HydratorEvent & {
+    kind: "hydrated";
+  }): void {
+    const repos = [...new Set([...this.#mounts.values()].map(({ repoName }) => repoName))];
+    const fields = { repo: repos.join(","), reason, blobs, packBytes, durationMs };
+    if (error === null) this.#log.info("hydrated a batch", fields);
+    else this.#log.warn("could not hydrate a batch", { ...fields, error });
+  }
+
+  #onIndexerEvent(event: IndexerEvent): void {
+    if (event.kind === "tree") {
+      const { raw, treeOid, cause, mountId } = event;
+      const mount = this.#mounts.get(mountId);
+      const buffer = raw?.buffer ?? null;
+      mount?.handle.send({ kind: "tree", treeOid, raw: buffer }, buffer === null ? [] : [buffer]);
+      if (raw === null) {
+        this.#log.warn("tree is not available", { repo: mount?.repoName, oid: treeOid, cause });
+      }
+      return;
+    }
+    const { rootTreeOid, trees, durationMs, error } = event;
+    if (error === null) this.#log.debug("indexed a tree", { oid: rootTreeOid, trees, durationMs });
+    else this.#log.warn("could not index a tree", { oid: rootTreeOid, error });
+  }
+}

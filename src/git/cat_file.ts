@@ -1,0 +1,216 @@
+/**
+ * Long-lived `git cat-file` processes in a view directory: a missing object is "missing", nothing
+ * is fetched, and none of a user's configuration is read. Requests of one process are answered in
+ * order, so they are pipelined.
+ *
+ * Invariants
+ *  1. An answer belongs to the oldest request without one.
+ *  2. When the process ends, every request without an answer fails, and the next one starts another.
+ */
+
+import type { Oid } from "./oid.ts";
+import { spawnGit } from "./process.ts";
+import type { HostPath } from "../path.ts";
+
+export type ObjectType = "blob" | "tree" | "commit" | "tag";
+
+export interface ObjectInfo {
+  readonly type: ObjectType;
+  readonly sizeBytes: number;
+}
+
+/** Takes the bytes of one object. `chunk` may be awaited: the process is not read meanwhile. */
+export interface ObjectSink {
+  start(info: ObjectInfo): void | Promise<void>;
+  chunk(bytes: Uint8Array): void | Promise<void>;
+}
+
+interface Pending {
+  readonly oid: Oid;
+  readonly sink: ObjectSink | null;
+  resolve(info: ObjectInfo | null): void;
+  reject(error: unknown): void;
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+const NEWLINE = 10;
+
+class CatFileEnded extends Error {
+  override readonly name = "CatFileEnded";
+}
+
+/** One process. `mode` "contents": --batch; "check": --batch-check. */
+export class CatFile {
+  readonly #viewDir: HostPath;
+  readonly #mode: "contents" | "check";
+  #child: Deno.ChildProcess | null = null;
+  #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
+  #pending: Pending[] = [];
+  #closed = false;
+
+  constructor(viewDir: HostPath, mode: "contents" | "check") {
+    this.#viewDir = viewDir;
+    this.#mode = mode;
+  }
+
+  /** Requests without an answer. */
+  get queued(): number {
+    return this.#pending.length;
+  }
+
+  /** Null: missing. With "check" the sink is not used. Rejects when git fails. */
+  request(oid: Oid, sink: ObjectSink | null = null): Promise<ObjectInfo | null> {
+    return this.requestMany([oid], sink)[0] as Promise<ObjectInfo | null>;
+  }
+
+  /** One write for many requests. */
+  requestMany(oids: readonly Oid[], sink: ObjectSink | null): Promise<ObjectInfo | null>[] {
+    const answers = oids.map((oid) =>
+      new Promise<ObjectInfo | null>((resolve, reject) => {
+        this.#pending.push({ oid, sink, resolve, reject });
+      })
+    );
+    if (this.#child === null) this.#start();
+    // A failed write shows as the end of the process, which fails the requests.
+    this.#writer?.write(encoder.encode(oids.map((oid) => `${oid}\n`).join(""))).catch(() => {});
+    return answers;
+  }
+
+  /** Ends the process; requests without an answer fail. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const child = this.#child;
+    if (child === null) return;
+    await this.#writer?.close().catch(() => {});
+    this.#kill();
+    await child.status;
+  }
+
+  #start(): void {
+    if (this.#closed) {
+      this.#fail(new CatFileEnded("closed"));
+      return;
+    }
+    const batch = this.#mode === "contents" ? "--batch" : "--batch-check";
+    // Big blobs are streamed from the pack, not held in memory (streaming.c, istream_source).
+    const child = spawnGit(["-c", "core.bigFileThreshold=1m", "cat-file", batch], {
+      gitDir: this.#viewDir,
+      stdin: "piped",
+      stderr: "null",
+      probe: true,
+    });
+    this.#child = child;
+    this.#writer = child.stdin.getWriter();
+    this.#readAnswers(child).catch((error) => error).then((error) => {
+      if (this.#child === child) {
+        this.#kill();
+        this.#child = null;
+        this.#writer = null;
+        this.#fail(error ?? new CatFileEnded("git cat-file has ended"));
+      }
+    });
+  }
+
+  #kill(): void {
+    try {
+      this.#child?.kill("SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+  }
+
+  #fail(error: unknown): void {
+    const pending = this.#pending;
+    this.#pending = [];
+    for (const request of pending) request.reject(error);
+  }
+
+  async #readAnswers(child: Deno.ChildProcess): Promise<void> {
+    const input = new ByteReader(child.stdout);
+    for (;;) {
+      const line = await input.line();
+      if (line === null) return;
+      const request = this.#pending[0];
+      if (request === undefined) throw new Error("git cat-file answered unasked");
+      const [, type, size] = line.split(" ");
+      if (size === undefined) {
+        // `<oid> missing` (or ambiguous, which a full oid never is).
+        this.#pending.shift();
+        request.resolve(null);
+        continue;
+      }
+      const info = { type: type as ObjectType, sizeBytes: Number(size) };
+      if (this.#mode === "contents") {
+        await request.sink?.start(info);
+        await input.bytes(info.sizeBytes, async (chunk) => await request.sink?.chunk(chunk));
+        await input.bytes(1, () => {});
+      }
+      this.#pending.shift();
+      request.resolve(info);
+    }
+  }
+}
+
+/** Lines and counted bytes out of a stream. */
+class ByteReader {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  #rest: Uint8Array = new Uint8Array();
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.getReader();
+  }
+
+  async #more(): Promise<boolean> {
+    const { done, value } = await this.#reader.read();
+    if (done) return false;
+    this.#rest = value;
+    return true;
+  }
+
+  /** Without its newline; null at the end. */
+  async line(): Promise<string | null> {
+    let text = "";
+    for (;;) {
+      const end = this.#rest.indexOf(NEWLINE);
+      if (end >= 0) {
+        text += decoder.decode(this.#rest.subarray(0, end));
+        this.#rest = this.#rest.subarray(end + 1);
+        return text;
+      }
+      text += decoder.decode(this.#rest);
+      if (!await this.#more()) return null;
+    }
+  }
+
+  /** Exactly `count` bytes, in pieces. Throws at the end of the stream. */
+  async bytes(count: number, take: (chunk: Uint8Array) => void | Promise<void>): Promise<void> {
+    let left = count;
+    while (left > 0) {
+      if (this.#rest.length === 0 && !await this.#more()) {
+        throw new CatFileEnded("git cat-file ended inside an object");
+      }
+      const chunk = this.#rest.subarray(0, left);
+      this.#rest = this.#rest.subarray(chunk.length);
+      left -= chunk.length;
+      const taken = take(chunk);
+      if (taken !== undefined) await taken;
+    }
+  }
+}
+
+/** Collects an object in memory. */
+export class CollectingSink implements ObjectSink {
+  bytes: Uint8Array<ArrayBuffer> = new Uint8Array();
+  #at = 0;
+
+  start(info: ObjectInfo): void {
+    this.bytes = new Uint8Array(info.sizeBytes);
+    this.#at = 0;
+  }
+
+  chunk(bytes: Uint8Array): void {
+    this.bytes.set(bytes, this.#at);
+    this.#at += bytes.length;
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * Brings objects of a partial store from its remote with `git fetch`.
+ *
+ * Each fetch runs in a staging directory of its own (bare, alternates to the store, the store's
+ * configuration included), so it meets no lock of another fetch, and its packs are moved into the
+ * store complete. Write order: `.pack`, `.promisor` and `.keep` first, `.idx` last, because a
+ * reader takes notice of a pack, and of whether it is a promisor's, when it sees the `.idx`; without
+ * `.keep`, `git maintenance` rolls promisor packs into ordinary ones. What a kill leaves in
+ * staging is removed before the directory is used again.
+ *
+ * A fetch has no time limit while bytes arrive; without any for STALL_MS it is ended.
+ */
+
+import { Failure, messageOf } from "../failure.ts";
+import type { HostPath } from "../path.ts";
+import type { ObjectFormat, Oid } from "./oid.ts";
+import { runGit } from "./process.ts";
+
+/** A transfer without a new byte for so long is given up. */
+export const STALL_MS = 30_000;
+
+export interface FetchOptions {
+  readonly signal?: AbortSignal;
+  /** Called whenever something arrived. */
+  readonly onProgress?: () => void;
+}
+
+export interface Fetched {
+  readonly packBytes: number;
+  /** Objects that the remote does not have (any more). */
+  readonly lost: readonly Oid[];
+}
+
+/** Where objects come from: the seam for a client that speaks the protocol itself. */
+export interface ObjectSource {
+  /** These blobs. Throws Failure (network, authentication, failed). */
+  fetchBlobs(oids: readonly Oid[], options?: FetchOptions): Promise<Fetched>;
+  /** The whole of one commit's tree, in the form that costs a server least. Throws Failure. */
+  fetchCommit(commitOid: Oid, options?: FetchOptions): Promise<Fetched>;
+}
+
+export interface GitFetchOptions {
+  readonly storeGitDir: HostPath;
+  readonly stagingDir: HostPath;
+  readonly objectFormat: ObjectFormat;
+}
+
+const NOT_OUR_REF = /not our ref ([0-9a-f]{40,64})/;
+const FETCH = [
+  "-c",
+  "fetch.negotiationAlgorithm=noop",
+  "-c",
+  "http.lowSpeedLimit=1",
+  "-c",
+  `http.lowSpeedTime=${STALL_MS / 1000}`,
+  "fetch",
+  "--progress",
+  "--no-tags",
+  "--no-write-fetch-head",
+  "--recurse-submodules=no",
+  "--no-auto-maintenance",
+];
+
+export class GitFetch implements ObjectSource {
+  readonly #options: GitFetchOptions;
+  /** Numbers of staging directories not in use. */
+  readonly #free: number[] = [];
+  #slots = 0;
+
+  constructor(options: GitFetchOptions) {
+    this.#options = options;
+  }
+
+  async fetchBlobs(oids: readonly Oid[], options: FetchOptions = {}): Promise<Fetched> {
+    const lost: Oid[] = [];
+    let wanted = oids;
+    let packBytes = 0;
+    while (wanted.length > 0) {
+      try {
+        const args = [...FETCH, "--filter=blob:none", "--stdin", "origin"];
+        packBytes += await this.#fetch(args, `${wanted.join("\n")}\n`, options);
+        break;
+      } catch (error) {
+        // The server refuses the whole request for one object that it does not have.
+        const missing = NOT_OUR_REF.exec(messageOf(error))?.[1] as Oid | undefined;
+        if (missing === undefined || !wanted.includes(missing)) throw error;
+        lost.push(missing);
+        wanted = wanted.filter((oid) => oid !== missing);
+      }
+    }
+    return { packBytes, lost };
+  }
+
+  async fetchCommit(commitOid: Oid, options: FetchOptions = {}): Promise<Fetched> {
+    const args = [...FETCH, "--refetch", "--no-filter", "--depth=1", "origin", commitOid];
+    return { packBytes: await this.#fetch(args, "", options), lost: [] };
+  }
+
+  async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<number> {
+    const slot = this.#free.pop() ?? this.#slots++;
+    const dir = `${this.#options.stagingDir}/${slot}` as HostPath;
+    try {
+      await this.#prepare(dir);
+      await withStallGuard(`${dir}/objects/pack`, options, (signal, onLine) =>
+        runGit(args, {
+          gitDir: dir,
+          stdin: new TextEncoder().encode(stdin),
+          signal,
+          onStderr: onLine,
+        }));
+      return await this.#install(dir);
+    } finally {
+      this.#free.push(slot);
+    }
+  }
+
+  async #prepare(dir: HostPath): Promise<void> {
+    const { storeGitDir, objectFormat } = this.#options;
+    await Deno.remove(dir, { recursive: true }).catch(ignoreNotFound);
+    await Deno.mkdir(`${dir}/objects/info`, { recursive: true, mode: 0o700 });
+    await Deno.mkdir(`${dir}/objects/pack`);
+    await Deno.mkdir(`${dir}/refs`);
+    await Deno.writeTextFile(`${dir}/HEAD`, "ref: refs/heads/none\n");
+    await Deno.writeTextFile(`${dir}/objects/info/alternates`, `${storeGitDir}/objects\n`);
+    await Deno.writeTextFile(
+      `${dir}/config`,
+      [
+        "[include]",
+        `path = ${JSON.stringify(`${storeGitDir}/config`)}`,
+        "[core]",
+        "repositoryFormatVersion = 1",
+        "bare = true",
+        "[extensions]",
+        "partialClone = origin",
+        ...(objectFormat === "sha1" ? [] : [`objectFormat = ${objectFormat}`]),
+        "",
+      ].join("\n"),
+    );
+  }
+
+  /** Moves the packs of a staging directory into the store; their size in bytes. */
+  async #install(dir: HostPath): Promise<number> {
+    const from = `${dir}/objects/pack`;
+    const to = `${this.#options.storeGitDir}/objects/pack`;
+    let packBytes = 0;
+    for await (const { name } of Deno.readDir(from)) {
+      if (!/^pack-[0-9a-f]+\.pack$/.test(name)) continue;
+      const pack = name.slice(0, -".pack".length);
+      packBytes += (await Deno.stat(`${from}/${name}`)).size;
+      await Deno.writeTextFile(`${to}/${pack}.keep`, "afs\n");
+      await Deno.writeTextFile(`${to}/${pack}.promisor`, "");
+      for (const suffix of ["rev", "pack", "idx"]) {
+        const file = `${from}/${pack}.${suffix}`;
+        await Deno.chmod(file, 0o444).catch(ignoreNotFound);
+        await Deno.rename(file, `${to}/${pack}.${suffix}`).catch(ignoreNotFound);
+      }
+      await Deno.chmod(`${to}/${pack}.keep`, 0o444);
+      await Deno.chmod(`${to}/${pack}.promisor`, 0o444);
+    }
+    return packBytes;
+  }
+}
+
+function ignoreNotFound(error: unknown): void {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
+
+/** Runs `work` and aborts it when neither its messages nor the files below `packDir` move. */
+async function withStallGuard(
+  packDir: string,
+  { signal, onProgress }: FetchOptions,
+  work: (signal: AbortSignal, onLine: (line: string) => void) => Promise<unknown>,
+): Promise<void> {
+  const stalled = new AbortController();
+  let movedAt = performance.now();
+  let size = 0;
+  const moved = () => {
+    movedAt = performance.now();
+    onProgress?.();
+  };
+  const timer = setInterval(() => {
+    const now = sizeOfFiles(packDir);
+    if (now !== size) moved();
+    size = now;
+    if (performance.now() - movedAt > STALL_MS) stalled.abort();
+  }, 1000);
+  try {
+    const signals = signal === undefined ? [stalled.signal] : [signal, stalled.signal];
+    await work(AbortSignal.any(signals), moved);
+  } catch (error) {
+    if (!stalled.signal.aborted) throw error;
+    const seconds = STALL_MS / 1000;
+    throw new Failure("network", `Cannot fetch: nothing arrived for ${seconds} s`, {
+      cause: error,
+    });
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function sizeOfFiles(dir: string): number {
+  let size = 0;
+  try {
+    for (const { name } of Deno.readDirSync(dir)) size += Deno.statSync(`${dir}/${name}`).size;
+  } catch {
+    // A file was renamed between the two calls: the next look sees it.
+  }
+  return size;
+}

@@ -1,0 +1,404 @@
+/**
+ * From "somebody wants this blob's size (or bytes)" to an answer, for all mounts of one store.
+ *
+ *   state      event                                     next       function
+ *   (none)     want                                      looking    want
+ *   looking    the object is here                        (none)     #answerSize, #answerContent
+ *   looking    missing                                   queued     #enqueue
+ *   queued     a fetch may start                         fetching   #startFetches
+ *   fetching   the object is here                        (none)     #afterFetch
+ *   fetching   the fetch failed, or the remote lacks it  (none)     #fail
+ *
+ * Invariants
+ *  1. One download per oid however many wait: an oid is in #fetches at most once.
+ *  2. Every want gets an answer: sizes, contents or spool for it, or unavailable.
+ *  3. Contents held in memory are at most SPOOL_BYTES each; bigger blobs go through a file.
+ *  4. A waiting read's fetch is queued before lookahead, and lookahead rides along with it.
+ */
+
+import { messageOf } from "../failure.ts";
+import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
+import type { ObjectSource } from "../git/fetch.ts";
+import type { ObjectFormat, Oid } from "../git/oid.ts";
+import type { HostPath } from "../path.ts";
+import type { BaseStore } from "../snapshot/store.ts";
+import { Lookahead } from "./lookahead.ts";
+import { Readahead } from "./readahead.ts";
+import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
+import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
+
+/** Misses that arrive within this travel in one request. */
+const COALESCE_MS = 3;
+/** Sizes told in one message. */
+const SIZES_PER_MESSAGE = 5000;
+/** Below this a whole commit costs a server more than its blobs. */
+const WHOLE_MIN_BLOBS = 200;
+/** Progress is told to waiting mounts at most so often. */
+const PROGRESS_MS = 1000;
+
+interface Mount {
+  readonly id: number;
+  readonly readahead: Readahead;
+  /** Blobs that readahead is reading, with who has asked for them meanwhile. */
+  readonly reading: Map<Oid, Want[]>;
+  readonly commitOid: Oid;
+  readonly lookahead: Lookahead;
+  readonly checker: CatFile;
+  readonly readers: readonly CatFile[];
+}
+
+interface Waiter {
+  readonly mount: Mount;
+  readonly need: Need;
+}
+
+/** One oid that is queued or being fetched. */
+interface Miss {
+  readonly oid: Oid;
+  readonly mount: Mount;
+  readonly waiters: Waiter[];
+}
+
+interface Batch {
+  readonly misses: Map<Oid, Miss>;
+  reason: Hydrated["reason"];
+}
+
+export interface HydratorOptions {
+  readonly base: BaseStore;
+  readonly objectFormat: ObjectFormat;
+  readonly source: ObjectSource;
+  readonly spools: SpoolDirectory;
+  /** Fetches at once, and readers of each mount. */
+  readonly concurrency: number;
+  readonly emit: (event: HydratorEvent, transfer: Transferable[]) => void;
+}
+
+export class Hydrator {
+  readonly #options: HydratorOptions;
+  readonly #mounts = new Map<number, Mount>();
+  readonly #fetches = new Map<Oid, Miss>();
+  #queued: Batch = { misses: new Map(), reason: "read" };
+  #active = 0;
+  #timer: number | null = null;
+  #progressAt = 0;
+
+  constructor(options: HydratorOptions) {
+    this.#options = options;
+  }
+
+  attach({ mountId, viewDir, commitOid, rootTreeOid }: AttachMount): void {
+    const { base, objectFormat, concurrency } = this.#options;
+    const view = viewDir as HostPath;
+    const lookahead = new Lookahead(base, objectFormat, rootTreeOid);
+    this.#mounts.set(mountId, {
+      id: mountId,
+      commitOid,
+      lookahead,
+      readahead: new Readahead(base, lookahead),
+      reading: new Map(),
+      checker: new CatFile(view, "check"),
+      readers: Array.from({ length: concurrency }, () => new CatFile(view, "contents")),
+    });
+  }
+
+  async detach(mountId: number): Promise<void> {
+    const mount = this.#mounts.get(mountId);
+    if (mount === undefined) return;
+    this.#mounts.delete(mountId);
+    await Promise.all([mount.checker, ...mount.readers].map((process) => process.close()));
+  }
+
+  want(want: Want): void {
+    const { mountId, oid, need } = want;
+    const mount = this.#mounts.get(mountId);
+    if (mount === undefined) return;
+    const treeOid = want.trees.at(-1) ?? null;
+    const waiter = { mount, need };
+    const failed = (error: unknown) => this.#unavailable(oid, waiter, messageOf(error));
+    if (need === "content") {
+      mount.lookahead.noteContent();
+      const reading = mount.reading.get(oid);
+      if (reading !== undefined) {
+        reading.push(want);
+        return;
+      }
+      if (treeOid !== null) {
+        const ahead = mount.readahead.after(treeOid, oid);
+        if (ahead.length > 0) this.#readAhead(mount, ahead);
+      }
+    }
+    this.#serve(oid, waiter, treeOid).catch(failed);
+  }
+
+  /** Small blobs that are here, to the mount before it asks. What cannot be had is asked for then. */
+  async #readAhead(mount: Mount, oids: readonly Oid[]): Promise<void> {
+    for (const oid of oids) mount.reading.set(oid, []);
+    const sinks = oids.map(() => new CollectingSink());
+    const reader = leastBusy(mount.readers);
+    const answers = await Promise.allSettled(oids.map((oid, i) => reader.request(oid, sinks[i])));
+    const read = new Map<Oid, Uint8Array<ArrayBuffer>>();
+    answers.forEach((answer, i) => {
+      if (answer.status === "fulfilled" && answer.value !== null) {
+        read.set(oids[i] as Oid, (sinks[i] as CollectingSink).bytes);
+      }
+    });
+    this.#tellContents(mount, read);
+    for (const oid of oids) {
+      const asked = mount.reading.get(oid) ?? [];
+      mount.reading.delete(oid);
+      if (!read.has(oid)) { for (const want of asked) this.want(want); }
+    }
+  }
+
+  #tellContents(mount: Mount, contents: ReadonlyMap<Oid, Uint8Array<ArrayBuffer>>): void {
+    if (contents.size === 0) return;
+    const lengths = Float64Array.from(contents.values(), ({ length }) => length);
+    const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
+    let at = 0;
+    for (const content of contents.values()) {
+      bytes.set(content, at);
+      at += content.length;
+    }
+    this.#options.emit({
+      kind: "contents",
+      mountId: mount.id,
+      oids: [...contents.keys()].join(""),
+      lengths: lengths.buffer,
+      bytes: bytes.buffer,
+    }, [lengths.buffer, bytes.buffer]);
+  }
+
+  async #serve(oid: Oid, waiter: Waiter, treeOid: Oid | null): Promise<void> {
+    const here = waiter.need === "size"
+      ? await this.#answerSize(oid, waiter.mount)
+      : await this.#answerContent(oid, waiter.mount);
+    if (here) return;
+    const fetching = this.#fetches.get(oid);
+    if (fetching !== undefined) {
+      fetching.waiters.push(waiter);
+      return;
+    }
+    this.#enqueue(oid, waiter.mount, waiter);
+    try {
+      if (treeOid !== null) await this.#bringAlong(oid, waiter.mount, treeOid);
+    } finally {
+      this.#schedule();
+    }
+  }
+
+  async #answerSize(oid: Oid, mount: Mount): Promise<boolean> {
+    const info = await mount.checker.request(oid);
+    if (info === null) return false;
+    this.#tellSizes([[oid, info.sizeBytes]]);
+    return true;
+  }
+
+  async #answerContent(oid: Oid, mount: Mount): Promise<boolean> {
+    const { spools } = this.#options;
+    if (spools.follow(oid, mount.id)) return true;
+    const sink = new ContentSink(oid, mount.id, spools);
+    let info: ObjectInfo | null;
+    try {
+      info = await leastBusy(mount.readers).request(oid, sink);
+    } catch (error) {
+      spools.abandon(oid);
+      throw error;
+    }
+    if (info === null) return false;
+    if (info.sizeBytes > SPOOL_BYTES) spools.finish(oid);
+    else this.#tellContents(mount, new Map([[oid, sink.collected]]));
+    return true;
+  }
+
+  /** The rest of the directory, and of the tree when a walk is seen: what of it is not here. */
+  async #bringAlong(oid: Oid, mount: Mount, treeOid: Oid): Promise<void> {
+    const ahead = mount.lookahead.miss(treeOid);
+    const missing = await this.#lookAt(ahead.oids.filter((other) => other !== oid), mount);
+    for (const other of missing) this.#enqueue(other, mount, null);
+    if (this.#queued.misses.size > 0 && missing.length > 0) {
+      const { reason } = this.#queued;
+      if (reason === "read" || ahead.reason === "scan") this.#queued.reason = ahead.reason;
+    }
+  }
+
+  /** Tells the sizes of those that are here; returns the others. */
+  async #lookAt(oids: readonly Oid[], mount: Mount): Promise<Oid[]> {
+    const known = this.#options.base.sizes(oids);
+    const asked = [...new Set(oids)].filter((oid) => !known.has(oid) && !this.#fetches.has(oid));
+    if (asked.length === 0) return [];
+    const infos = await Promise.all(mount.checker.requestMany(asked, null));
+    const missing: Oid[] = [];
+    const sizes: [Oid, number][] = [];
+    asked.forEach((oid, i) => {
+      const info = infos[i];
+      if (info) sizes.push([oid, info.sizeBytes]);
+      else missing.push(oid);
+    });
+    this.#tellSizes(sizes);
+    return missing;
+  }
+
+  #tellSizes(sizes: readonly (readonly [Oid, number])[]): void {
+    for (let at = 0; at < sizes.length; at += SIZES_PER_MESSAGE) {
+      const part = sizes.slice(at, at + SIZES_PER_MESSAGE);
+      this.#options.emit({ kind: "sizes", sizes: part }, []);
+    }
+  }
+
+  #enqueue(oid: Oid, mount: Mount, waiter: Waiter | null): void {
+    let miss = this.#fetches.get(oid);
+    if (miss === undefined) {
+      miss = { oid, mount, waiters: [] };
+      this.#fetches.set(oid, miss);
+      this.#queued.misses.set(oid, miss);
+    }
+    if (waiter !== null) miss.waiters.push(waiter);
+  }
+
+  #schedule(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null;
+      this.#startFetches();
+    }, COALESCE_MS);
+  }
+
+  #startFetches(): void {
+    if (this.#queued.misses.size === 0 || this.#active >= this.#options.concurrency) return;
+    const batch = this.#queued;
+    this.#queued = { misses: new Map(), reason: "read" };
+    this.#active++;
+    this.#fetch(batch).finally(() => {
+      this.#active--;
+      this.#startFetches();
+    });
+  }
+
+  async #fetch(batch: Batch): Promise<void> {
+    const { source, emit } = this.#options;
+    const started = performance.now();
+    const oids = [...batch.misses.keys()];
+    const onProgress = () => this.#tellProgress(batch);
+    let packBytes = 0;
+    let failure: string | null = null;
+    try {
+      const whole = this.#wholeCommit(batch);
+      const fetched = whole === null
+        ? await source.fetchBlobs(oids, { onProgress })
+        : await source.fetchCommit(whole, { onProgress });
+      packBytes = fetched.packBytes;
+    } catch (error) {
+      failure = messageOf(error);
+    }
+    const durationMs = Math.round(performance.now() - started);
+    const found = await this.#afterFetch(batch, failure);
+    emit({
+      kind: "hydrated",
+      reason: batch.reason,
+      blobs: found,
+      packBytes,
+      durationMs,
+      error: failure,
+    }, []);
+  }
+
+  /** The commit to ask for when the batch is most of what its tree lacks. */
+  #wholeCommit(batch: Batch): Oid | null {
+    if (batch.reason !== "scan" && batch.reason !== "walk") return null;
+    const [first] = batch.misses.values();
+    if (first === undefined || batch.misses.size < WHOLE_MIN_BLOBS) return null;
+    const { mount } = first;
+    const total = mount.lookahead.blobCount();
+    return total !== null && batch.misses.size > total / 2 ? mount.commitOid : null;
+  }
+
+  #tellProgress(batch: Batch): void {
+    const now = performance.now();
+    if (now - this.#progressAt < PROGRESS_MS) return;
+    this.#progressAt = now;
+    const mountIds = new Set<number>();
+    for (const { waiters } of batch.misses.values()) {
+      for (const { mount } of waiters) mountIds.add(mount.id);
+    }
+    for (const mountId of mountIds) this.#options.emit({ kind: "progress", mountId }, []);
+  }
+
+  /** Answers everybody who waited for the batch; the number of blobs that are here now. */
+  async #afterFetch(batch: Batch, failure: string | null): Promise<number> {
+    const misses = [...batch.misses.values()];
+    let found = 0;
+    const byMount = Map.groupBy(misses, ({ mount }) => mount);
+    for (const [mount, ofMount] of byMount) {
+      const oids = ofMount.map(({ oid }) => oid);
+      let infos: (ObjectInfo | null)[] = [];
+      let cause = failure;
+      try {
+        infos = await Promise.all(mount.checker.requestMany(oids, null));
+      } catch (error) {
+        cause = messageOf(error);
+      }
+      const sizes: [Oid, number][] = [];
+      infos.forEach((info, i) => {
+        if (info !== null) sizes.push([oids[i] as Oid, info.sizeBytes]);
+      });
+      this.#tellSizes(sizes);
+      found += sizes.length;
+      const here = new Set(sizes.map(([oid]) => oid));
+      for (const { oid, waiters } of ofMount) {
+        this.#fetches.delete(oid);
+        for (const waiter of waiters) this.#settle(oid, waiter, here.has(oid), cause);
+      }
+    }
+    return found;
+  }
+
+  #settle(oid: Oid, waiter: Waiter, here: boolean, cause: string | null): void {
+    if (!here) {
+      this.#unavailable(oid, waiter, cause ?? "the remote does not have the object");
+      return;
+    }
+    if (waiter.need === "size") return;
+    this.#answerContent(oid, waiter.mount).then(
+      (answered) => {
+        if (!answered) this.#unavailable(oid, waiter, "the object has gone");
+      },
+      (error) => this.#unavailable(oid, waiter, messageOf(error)),
+    );
+  }
+
+  #unavailable(oid: Oid, { mount, need }: Waiter, cause: string): void {
+    this.#options.emit({ kind: "unavailable", mountId: mount.id, oid, need, cause }, []);
+  }
+}
+
+function leastBusy(readers: readonly CatFile[]): CatFile {
+  let best = readers[0] as CatFile;
+  for (const reader of readers) if (reader.queued < best.queued) best = reader;
+  return best;
+}
+
+/** A small blob into memory, a big one into a file. */
+class ContentSink implements ObjectSink {
+  readonly #collect = new CollectingSink();
+  #spool: ObjectSink | null = null;
+
+  constructor(
+    readonly oid: Oid,
+    readonly mountId: number,
+    readonly spools: SpoolDirectory,
+  ) {}
+
+  get collected(): Uint8Array<ArrayBuffer> {
+    return this.#collect.bytes;
+  }
+
+  async start(info: ObjectInfo): Promise<void> {
+    if (info.sizeBytes > SPOOL_BYTES) {
+      this.#spool = await this.spools.create(this.oid, info.sizeBytes, this.mountId);
+    } else this.#collect.start(info);
+  }
+
+  chunk(bytes: Uint8Array): void | Promise<void> {
+    return this.#spool === null ? this.#collect.chunk(bytes) : this.#spool.chunk(bytes);
+  }
+}

@@ -1,0 +1,190 @@
+/**
+ * What else a miss should bring: the rest of its directory always, the neighbouring directories
+ * when somebody walks the tree, everything when a walk goes on or reads contents.
+ *
+ * A walk is seen by where misses fall, not by when: a miss within NEAR directories of the last
+ * window's end, in the tree's own preorder (which find, tar, grep -r and ls -R follow, but for
+ * sorting), makes the next window WINDOW_GROWTH times larger; any other miss starts again at one
+ * directory. So reads scattered over a tree stay one directory each.
+ */
+
+import { LRUCache } from "lru-cache";
+import type { ObjectFormat, Oid } from "../git/oid.ts";
+import { parseTree } from "../git/tree.ts";
+import type { BaseStore } from "../snapshot/store.ts";
+
+/** How many incomplete directories after (or before) the last window still count as the same walk. */
+const NEAR = 24;
+const WINDOW_GROWTH = 4;
+/** From this window on, the rest of the tree is wanted. */
+const WINDOW_ALL = 256;
+/** With contents being read, the rest is wanted earlier. */
+const WINDOW_ALL_READING = 16;
+
+export interface Ahead {
+  /** Blobs to bring besides the one asked for, in the order of the walk. */
+  readonly oids: readonly Oid[];
+  readonly reason: "directory" | "walk" | "scan";
+}
+
+/** One mounted tree, and where the last misses fell in it. */
+export class Lookahead {
+  readonly #base: BaseStore;
+  readonly #format: ObjectFormat;
+  readonly #rootTreeOid: Oid;
+  /** Directories in preorder, once all are in the base. */
+  #order: Oid[] | null = null;
+  #blobs = 0;
+  readonly #position = new Map<Oid, number>();
+  readonly #directories = new LRUCache<Oid, readonly Oid[]>({ max: 256 });
+  /** Directories of which every blob was asked for already. */
+  readonly #complete = new Set<Oid>();
+  #window = 1;
+  /** Position of the last window's last directory; -1: not known yet. */
+  #end = -1;
+  #previous: Oid | null = null;
+  #contentWanted = 0;
+
+  constructor(base: BaseStore, format: ObjectFormat, rootTreeOid: Oid) {
+    this.#base = base;
+    this.#format = format;
+    this.#rootTreeOid = rootTreeOid;
+  }
+
+  /** Somebody reads contents, not only sizes. */
+  noteContent(): void {
+    this.#contentWanted++;
+  }
+
+  /** Files of the whole tree; null: not counted, because nobody walked it. */
+  blobCount(): number | null {
+    return this.#order === null ? null : this.#blobs;
+  }
+
+  /** Blobs of one directory. */
+  directory(treeOid: Oid): readonly Oid[] {
+    const parsed = this.#directories.get(treeOid);
+    if (parsed !== undefined) return parsed;
+    const raw = this.#base.tree(treeOid);
+    if (raw === null) return [];
+    const blobs = this.#blobsOf(raw);
+    this.#directories.set(treeOid, blobs);
+    return blobs;
+  }
+
+  /** Directories between two in the order of the tree; null: the order is not known yet. */
+  distance(from: Oid, to: Oid): number | null {
+    const a = this.#positionOf(from);
+    const b = this.#positionOf(to);
+    return a === undefined || b === undefined ? null : Math.abs(a - b);
+  }
+
+  /** Blobs that come after one in the order of the tree, each with its directory. */
+  *after(treeOid: Oid, blobOid: Oid): Generator<readonly [blob: Oid, directory: Oid]> {
+    const own = this.directory(treeOid);
+    for (const oid of own.slice(own.indexOf(blobOid) + 1)) yield [oid, treeOid];
+    const position = this.#positionOf(treeOid);
+    if (position === undefined || this.#order === null) return;
+    for (let at = position + 1; at < this.#order.length; at++) {
+      const directoryOid = this.#order[at] as Oid;
+      for (const oid of this.directory(directoryOid)) yield [oid, directoryOid];
+    }
+  }
+
+  /** What a miss in `treeOid` brings along. */
+  miss(treeOid: Oid): Ahead {
+    const own = this.directory(treeOid);
+    this.#complete.add(treeOid);
+    const previous = this.#previous;
+    this.#previous = treeOid;
+    // One miss is no walk: the order of the tree is read at the second.
+    const position = previous === null ? undefined : this.#positionOf(treeOid);
+    const order = this.#order;
+    if (previous === null || position === undefined || order === null) {
+      return { oids: own, reason: "directory" };
+    }
+    if (this.#end < 0) this.#end = this.#position.get(previous) ?? -1;
+    const near = this.#end >= 0 && this.#isNear(position);
+    this.#window = near ? this.#window * WINDOW_GROWTH : 1;
+    if (this.#window === 1) {
+      this.#end = position;
+      return { oids: own, reason: "directory" };
+    }
+    const reading = this.#contentWanted > 0;
+    if (this.#window >= (reading ? WINDOW_ALL_READING : WINDOW_ALL)) {
+      return { oids: [...own, ...this.#rest(order)], reason: reading ? "scan" : "walk" };
+    }
+    return { oids: [...own, ...this.#next(order, position)], reason: "walk" };
+  }
+
+  #blobsOf(raw: Uint8Array): Oid[] {
+    const oids: Oid[] = [];
+    for (const { kind, oid } of parseTree(raw, this.#format).entries) {
+      if (kind !== "directory" && kind !== "gitlink") oids.push(oid);
+    }
+    return oids;
+  }
+
+  #positionOf(treeOid: Oid): number | undefined {
+    if (this.#order === null) this.#readOrder();
+    return this.#position.get(treeOid);
+  }
+
+  #readOrder(): void {
+    if (!this.#base.isIndexed(this.#rootTreeOid)) return;
+    const order: Oid[] = [];
+    let blobs = 0;
+    const stack: Oid[] = [this.#rootTreeOid];
+    for (let oid = stack.pop(); oid !== undefined; oid = stack.pop()) {
+      const raw = this.#base.tree(oid);
+      if (raw === null) return;
+      if (!this.#position.has(oid)) this.#position.set(oid, order.length);
+      order.push(oid);
+      const { entries } = parseTree(raw, this.#format);
+      const below = entries.filter(({ kind }) => kind === "directory");
+      blobs += entries.length - below.length;
+      for (const entry of below.reverse()) stack.push(entry.oid);
+    }
+    this.#blobs = blobs;
+    this.#order = order;
+  }
+
+  /** Whether at most NEAR incomplete directories lie between the last window and `position`. */
+  #isNear(position: number): boolean {
+    const order = this.#order as Oid[];
+    const step = position >= this.#end ? 1 : -1;
+    let between = 0;
+    for (let i = this.#end; i !== position; i += step) {
+      if (!this.#complete.has(order[i] as Oid) && ++between > NEAR) return false;
+    }
+    return true;
+  }
+
+  #next(order: readonly Oid[], position: number): Oid[] {
+    const oids: Oid[] = [];
+    let taken = 1;
+    let at = position + 1;
+    for (; at < order.length && taken < this.#window; at++) {
+      const treeOid = order[at] as Oid;
+      if (this.#complete.has(treeOid)) continue;
+      this.#complete.add(treeOid);
+      const blobs = this.directory(treeOid);
+      if (blobs.length === 0) continue;
+      oids.push(...blobs);
+      taken++;
+    }
+    this.#end = at - 1;
+    return oids;
+  }
+
+  #rest(order: readonly Oid[]): Oid[] {
+    const oids: Oid[] = [];
+    for (const treeOid of order) {
+      if (this.#complete.has(treeOid)) continue;
+      this.#complete.add(treeOid);
+      for (const oid of this.directory(treeOid)) oids.push(oid);
+    }
+    this.#end = order.length - 1;
+    return oids;
+  }
+}

@@ -1,0 +1,97 @@
+/** What the hydrator worker is asked and what it answers. Plain data: it crosses threads. */
+
+import type { Oid } from "../git/oid.ts";
+
+/** size: how long the blob is. content: its bytes. */
+export type Need = "size" | "content";
+
+export interface StartHydrator {
+  readonly kind: "start";
+  readonly storeGitDir: string;
+  readonly stagingDir: string;
+  readonly blobsDir: string;
+  readonly basePath: string;
+  readonly objectFormat: "sha1" | "sha256";
+  readonly concurrency: number;
+}
+
+/** A mount that may ask from now on; its objects are read in `viewDir`. */
+export interface AttachMount {
+  readonly kind: "attach";
+  readonly mountId: number;
+  readonly viewDir: string;
+  readonly commitOid: Oid;
+  readonly rootTreeOid: Oid;
+}
+
+export interface DetachMount {
+  readonly kind: "detach";
+  readonly mountId: number;
+}
+
+export interface Want {
+  readonly kind: "want";
+  readonly mountId: number;
+  readonly oid: Oid;
+  readonly need: Need;
+  /** Tree oids from the root to the directory that was looked in, for lookahead. */
+  readonly trees: readonly Oid[];
+}
+
+export type HydratorRequest = StartHydrator | AttachMount | DetachMount | Want;
+
+/** Sizes that became known, asked for or not: [oid, sizeBytes]. */
+export interface Sizes {
+  readonly kind: "sizes";
+  readonly sizes: readonly (readonly [Oid, number])[];
+}
+
+/** Small blobs, asked for or about to be, packed as the mount worker takes them. */
+export interface Contents extends PackedContents {
+  readonly kind: "contents";
+  readonly mountId: number;
+}
+
+/** Object ids one after the other, as many lengths as float64, and the bytes one after the other. */
+export interface PackedContents {
+  readonly oids: string;
+  readonly lengths: ArrayBuffer;
+  readonly bytes: ArrayBuffer;
+}
+
+/** A big blob is being written to a file; bytes below availableBytes may be read. */
+export interface Spool {
+  readonly kind: "spool";
+  readonly mountId: number;
+  readonly oid: Oid;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly availableBytes: number;
+}
+
+export interface Unavailable {
+  readonly kind: "unavailable";
+  readonly mountId: number;
+  readonly oid: Oid;
+  readonly need: Need;
+  readonly cause: string;
+}
+
+/** Something arrived for a fetch that this mount waits for. */
+export interface Progress {
+  readonly kind: "progress";
+  readonly mountId: number;
+}
+
+/** One fetch ended; for the log and the counters. */
+export interface Hydrated {
+  readonly kind: "hydrated";
+  readonly reason: "read" | "directory" | "walk" | "scan";
+  readonly blobs: number;
+  readonly packBytes: number;
+  readonly durationMs: number;
+  /** Null: done. */
+  readonly error: string | null;
+}
+
+export type HydratorEvent = Sizes | Contents | Spool | Unavailable | Progress | Hydrated;

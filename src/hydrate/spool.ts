@@ -1,0 +1,129 @@
+/**
+ * Big blobs as files, so that nobody holds one in memory: written once, read by the mount workers
+ * through descriptors of their own while it grows. The directory belongs to one hydrator and starts
+ * empty; finished files are removed, oldest use first, above a quota. A reader that still has one
+ * open keeps its bytes.
+ */
+
+import type { ObjectInfo, ObjectSink } from "../git/cat_file.ts";
+import type { Oid } from "../git/oid.ts";
+import type { HostPath } from "../path.ts";
+import type { Spool } from "./messages.ts";
+
+/** Blobs above this size are spooled. */
+export const SPOOL_BYTES = 1024 * 1024;
+/** Finished files together. */
+const QUOTA_BYTES = 2 * 1024 * 1024 * 1024;
+/** How much arrives between two messages. */
+const PROGRESS_BYTES = 2 * 1024 * 1024;
+
+interface SpoolFile {
+  readonly oid: Oid;
+  readonly path: HostPath;
+  readonly sizeBytes: number;
+  readonly file: Deno.FsFile | null;
+  readonly mountIds: Set<number>;
+  availableBytes: number;
+  done: boolean;
+}
+
+export class SpoolDirectory {
+  readonly #dir: HostPath;
+  readonly #tell: (event: Spool) => void;
+  /** Least recently used first. */
+  readonly #files = new Map<Oid, SpoolFile & { file: Deno.FsFile | null }>();
+
+  /** Empties the directory. */
+  constructor(dir: HostPath, tell: (event: Spool) => void) {
+    this.#dir = dir;
+    this.#tell = tell;
+    Deno.mkdirSync(dir, { recursive: true, mode: 0o700 });
+    for (const { name } of Deno.readDirSync(dir)) Deno.removeSync(`${dir}/${name}`);
+  }
+
+  /** If the blob is here or on its way, tells this mount about it from now on. */
+  follow(oid: Oid, mountId: number): boolean {
+    const spool = this.#files.get(oid);
+    if (spool === undefined) return false;
+    this.#files.delete(oid);
+    this.#files.set(oid, spool);
+    spool.mountIds.add(mountId);
+    this.#tellOne(spool, mountId);
+    return true;
+  }
+
+  /** A file for a blob that is about to be read. */
+  async create(oid: Oid, sizeBytes: number, mountId: number): Promise<ObjectSink> {
+    const existing = this.#files.get(oid);
+    if (existing !== undefined) {
+      // Two readers asked at the same moment: the first one writes.
+      this.follow(oid, mountId);
+      return { start: () => {}, chunk: () => {} };
+    }
+    const path = `${this.#dir}/${oid}` as HostPath;
+    const file = await Deno.open(path, { write: true, create: true, truncate: true, mode: 0o600 });
+    const spool = {
+      oid,
+      path,
+      sizeBytes,
+      file,
+      mountIds: new Set([mountId]),
+      availableBytes: 0,
+      done: false,
+    };
+    this.#files.set(oid, spool);
+    let told = 0;
+    return {
+      start: (_info: ObjectInfo) => {},
+      chunk: async (bytes) => {
+        for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+        spool.availableBytes += bytes.length;
+        if (spool.availableBytes - told >= PROGRESS_BYTES) {
+          told = spool.availableBytes;
+          this.#tellAll(spool);
+        }
+      },
+    };
+  }
+
+  /** Every byte is written. */
+  finish(oid: Oid): void {
+    const spool = this.#files.get(oid);
+    if (spool === undefined || spool.done || spool.availableBytes < spool.sizeBytes) return;
+    spool.done = true;
+    spool.file?.close();
+    spool.file = null;
+    this.#tellAll(spool);
+    this.#evict();
+  }
+
+  /** The blob could not be read to its end. */
+  abandon(oid: Oid): void {
+    const spool = this.#files.get(oid);
+    if (spool === undefined || spool.done) return;
+    this.#files.delete(oid);
+    spool.file?.close();
+    Deno.removeSync(spool.path);
+  }
+
+  #tellAll(spool: SpoolFile): void {
+    for (const mountId of spool.mountIds) this.#tellOne(spool, mountId);
+  }
+
+  #tellOne({ oid, path, sizeBytes, availableBytes }: SpoolFile, mountId: number): void {
+    this.#tell({ kind: "spool", mountId, oid, path, sizeBytes, availableBytes });
+  }
+
+  #evict(): void {
+    let total = 0;
+    for (const { done, sizeBytes } of this.#files.values()) if (done) total += sizeBytes;
+    // The last one is what somebody reads right now.
+    const candidates = [...this.#files.values()].filter(({ done }) => done).slice(0, -1);
+    for (const spool of candidates) {
+      if (total <= QUOTA_BYTES) return;
+      total -= spool.sizeBytes;
+      this.#files.delete(spool.oid);
+      Deno.removeSync(spool.path);
+    }
+  }
+}

@@ -1,0 +1,243 @@
+/**
+ * Trees, sizes and bytes for one mount: from memory, from the base, from a spool file; what is
+ * not there is asked of main, and comes back as a command.
+ *
+ * Invariants
+ *  1. An oid is asked for once, until its answer comes.
+ *  2. A size once known is never unknown again while a node shows it: the base keeps it.
+ *  3. After a failure the same need fails at once for FAILED_MS, then is asked for again.
+ */
+
+import { LRUCache } from "lru-cache";
+import { ERRNO, FsError } from "../errno.ts";
+import { type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
+import type { Need, PackedContents } from "../hydrate/messages.ts";
+import type { BaseStore } from "../snapshot/store.ts";
+import { closeFd, O, openFd, preadFull } from "../sys/mod.ts";
+import { Directory } from "../vfs/directory.ts";
+import { type Objects, waitKey } from "../vfs/objects.ts";
+import type { MountCommand, MountEvent } from "./messages.ts";
+
+/** Entries of directories kept parsed. */
+const DIRECTORY_ENTRIES_MAX = 200_000;
+/** Bytes of blobs kept: the kernel keeps pages itself, so this only bridges reads of one file. */
+const CONTENT_BYTES_MAX = 16 * 1024 * 1024;
+/** Sizes kept beside those in the base. */
+const SIZES_MAX = 100_000;
+/** One failed read(2) is sent twice, and tools try again: they need not wait each time. */
+const FAILED_MS = 5_000;
+
+interface SpoolReader {
+  readonly fd: number;
+  readonly sizeBytes: number;
+  availableBytes: number;
+}
+
+export class PortObjects implements Objects {
+  readonly #base: BaseStore;
+  readonly #format: ObjectFormat;
+  readonly #ask: (event: MountEvent) => void;
+  readonly #now: () => number;
+  readonly #directories = new LRUCache<Oid, Directory>({
+    maxSize: DIRECTORY_ENTRIES_MAX,
+    sizeCalculation: (directory) => directory.entries.length + 1,
+  });
+  readonly #contents = new LRUCache<Oid, Uint8Array<ArrayBuffer>>({
+    maxSize: CONTENT_BYTES_MAX,
+    sizeCalculation: (bytes) => bytes.length + 1,
+  });
+  readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  readonly #spools = new Map<Oid, SpoolReader>();
+  readonly #asked = new Set<string>();
+  /** Until when a need fails at once. */
+  readonly #failed = new Map<string, number>();
+
+  constructor(
+    base: BaseStore,
+    format: ObjectFormat,
+    ask: (event: MountEvent) => void,
+    now: () => number = () => performance.now(),
+  ) {
+    this.#base = base;
+    this.#format = format;
+    this.#ask = ask;
+    this.#now = now;
+  }
+
+  directory(treeOid: Oid): Directory | undefined {
+    const atHand = this.directoryAtHand(treeOid);
+    if (atHand === undefined) {
+      this.#want(waitKey("tree", treeOid), () => ({ kind: "want-tree", treeOid }));
+    }
+    return atHand;
+  }
+
+  directoryAtHand(treeOid: Oid): Directory | undefined {
+    const cached = this.#directories.get(treeOid);
+    if (cached !== undefined) return cached;
+    const raw = this.#base.tree(treeOid);
+    return raw === null ? undefined : this.#parse(treeOid, raw);
+  }
+
+  size(blobOid: Oid, treeOids: () => Oid[]): number | undefined {
+    const known = this.sizeAtHand(blobOid);
+    if (known === undefined) this.#wantBlob("size", blobOid, treeOids);
+    return known;
+  }
+
+  sizeAtHand(blobOid: Oid): number | undefined {
+    const cached = this.#sizes.get(blobOid);
+    if (cached !== undefined) return cached;
+    const kept = this.#base.size(blobOid);
+    if (kept !== undefined) this.#sizes.set(blobOid, kept);
+    return kept;
+  }
+
+  preloadSizes(blobOids: readonly Oid[]): void {
+    const unknown = blobOids.filter((oid) => !this.#sizes.has(oid));
+    if (unknown.length === 0) return;
+    for (const [oid, size] of this.#base.sizes(unknown)) this.#sizes.set(oid, size);
+  }
+
+  read(
+    blobOid: Oid,
+    offset: number,
+    into: Uint8Array<ArrayBuffer>,
+    treeOids: () => Oid[],
+  ): number | undefined {
+    const bytes = this.#contents.get(blobOid);
+    if (bytes !== undefined) {
+      const part = bytes.subarray(offset, offset + into.length);
+      into.set(part);
+      return part.length;
+    }
+    const spool = this.#spools.get(blobOid);
+    if (spool !== undefined) {
+      const end = Math.min(spool.sizeBytes, offset + into.length);
+      if (end <= offset) return 0;
+      if (end > spool.availableBytes) {
+        // The hydrator tells when more has come; a failure ends the wait.
+        this.#throwIfFailed(waitKey("content", blobOid));
+        return undefined;
+      }
+      return preadFull(spool.fd, into.subarray(0, end - offset), offset);
+    }
+    this.#wantBlob("content", blobOid, treeOids);
+    return undefined;
+  }
+
+  release(blobOid: Oid): void {
+    const spool = this.#spools.get(blobOid);
+    if (spool === undefined) return;
+    this.#spools.delete(blobOid);
+    closeFd(spool.fd);
+  }
+
+  /** Takes in an answer; the keys to wake. */
+  accept(command: MountCommand): string[] {
+    switch (command.kind) {
+      case "tree":
+        return [this.#acceptTree(command.treeOid, command.raw)];
+      case "sizes":
+        return this.#acceptSizes(command.oids, new Float64Array(command.sizes));
+      case "contents":
+        return this.#acceptContents(command);
+      case "spool":
+        return [this.#acceptSpool(command)];
+      case "unavailable":
+        return [this.#fail(waitKey(command.need, command.oid))];
+      default:
+        return [];
+    }
+  }
+
+  close(): void {
+    for (const { fd } of this.#spools.values()) closeFd(fd);
+    this.#spools.clear();
+    this.#base.close();
+  }
+
+  #acceptSizes(oids: string, sizes: Float64Array): string[] {
+    return Array.from(sizes, (size, i) => {
+      const oid = this.#oidAt(oids, i);
+      this.#sizes.set(oid, size);
+      return this.#answered(waitKey("size", oid));
+    });
+  }
+
+  #acceptContents({ oids, lengths, bytes }: PackedContents): string[] {
+    let at = 0;
+    return Array.from(new Float64Array(lengths), (length, i) => {
+      const oid = this.#oidAt(oids, i);
+      // A copy, so that one blob does not keep the bytes of all the others.
+      const own = bytes.byteLength === length ? bytes : bytes.slice(at, at + length);
+      this.#contents.set(oid, new Uint8Array(own));
+      at += length;
+      return this.#answered(waitKey("content", oid));
+    });
+  }
+
+  #oidAt(oids: string, index: number): Oid {
+    const digits = 2 * OID_BYTES[this.#format];
+    return oids.slice(index * digits, (index + 1) * digits) as Oid;
+  }
+
+  #acceptTree(treeOid: Oid, raw: ArrayBuffer | null): string {
+    const key = waitKey("tree", treeOid);
+    if (raw === null) return this.#fail(key);
+    this.#parse(treeOid, new Uint8Array(raw));
+    return this.#answered(key);
+  }
+
+  #acceptSpool(command: MountCommand & { kind: "spool" }): string {
+    const { oid, path, sizeBytes, availableBytes } = command;
+    const key = waitKey("content", oid);
+    const spool = this.#spools.get(oid);
+    if (spool !== undefined) spool.availableBytes = availableBytes;
+    else {
+      try {
+        this.#spools.set(oid, { fd: openFd(path, O.RDONLY), sizeBytes, availableBytes });
+      } catch {
+        // Evicted between the message and now.
+        return this.#fail(key);
+      }
+    }
+    return this.#answered(key);
+  }
+
+  #parse(treeOid: Oid, raw: Uint8Array<ArrayBuffer>): Directory {
+    const directory = new Directory(raw, this.#format);
+    this.#directories.set(treeOid, directory);
+    return directory;
+  }
+
+  #wantBlob(need: Need, oid: Oid, treeOids: () => Oid[]): void {
+    this.#want(waitKey(need, oid), () => ({ kind: "want", oid, need, trees: treeOids() }));
+  }
+
+  #want(key: string, event: () => MountEvent): void {
+    this.#throwIfFailed(key);
+    if (this.#asked.has(key)) return;
+    this.#asked.add(key);
+    this.#ask(event());
+  }
+
+  #throwIfFailed(key: string): void {
+    const until = this.#failed.get(key);
+    if (until === undefined) return;
+    if (this.#now() < until) throw new FsError(ERRNO.EIO, `${key} is not available`);
+    this.#failed.delete(key);
+  }
+
+  #answered(key: string): string {
+    this.#asked.delete(key);
+    this.#failed.delete(key);
+    return key;
+  }
+
+  #fail(key: string): string {
+    this.#asked.delete(key);
+    this.#failed.set(key, this.#now() + FAILED_MS);
+    return key;
+  }
+}

@@ -1,0 +1,51 @@
+/** What the indexer worker is asked and what it answers. Plain data: it crosses threads. */
+
+import type { Oid } from "../git/oid.ts";
+
+export interface StartIndexer {
+  readonly kind: "start";
+  readonly basePath: string;
+  readonly objectFormat: "sha1" | "sha256";
+}
+
+/** Index everything below a root tree, reading objects in `viewDir`. */
+export interface IndexTree {
+  readonly kind: "index";
+  readonly viewDir: string;
+  readonly rootTreeOid: Oid;
+}
+
+/** One tree, before all others: somebody waits. */
+export interface WantTree {
+  readonly kind: "tree";
+  readonly mountId: number;
+  readonly viewDir: string;
+  readonly treeOid: Oid;
+}
+
+/** Sizes to keep. */
+export interface KeepSizes {
+  readonly kind: "sizes";
+  readonly sizes: readonly (readonly [Oid, number])[];
+}
+
+export type IndexerRequest = StartIndexer | IndexTree | WantTree | KeepSizes;
+
+export interface TreeReady {
+  readonly kind: "tree";
+  readonly mountId: number;
+  readonly treeOid: Oid;
+  /** The raw git tree object; null with a cause when it cannot be had. */
+  readonly raw: Uint8Array<ArrayBuffer> | null;
+  readonly cause: string | null;
+}
+
+export interface Indexed {
+  readonly kind: "indexed";
+  readonly rootTreeOid: Oid;
+  readonly trees: number;
+  readonly durationMs: number;
+  readonly error: string | null;
+}
+
+export type IndexerEvent = TreeReady | Indexed;

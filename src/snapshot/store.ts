@@ -1,0 +1,82 @@
+/** The base of one store in SQLite. Several threads open it; only the indexer writes. */
+
+import type { StatementSync } from "node:sqlite";
+import { type Database, openDatabase, transaction } from "../db/mod.ts";
+import { bytesOfOid, hexOf, type Oid } from "../git/oid.ts";
+import type { HostPath } from "../path.ts";
+import { BASE_MIGRATIONS, RAW_CONVERSION } from "./schema.ts";
+
+export class BaseStore {
+  readonly #db: Database;
+  readonly #getTree: StatementSync;
+  readonly #putTree: StatementSync;
+  readonly #getSize: StatementSync;
+  readonly #getSizes: StatementSync;
+  readonly #putSize: StatementSync;
+  readonly #getRoot: StatementSync;
+  readonly #putRoot: StatementSync;
+
+  constructor(path: HostPath) {
+    const db = openDatabase(path, { migrations: BASE_MIGRATIONS });
+    this.#db = db;
+    this.#getTree = db.prepare("SELECT raw FROM trees WHERE oid = ?");
+    this.#putTree = db.prepare("INSERT OR IGNORE INTO trees (oid, raw) VALUES (?, ?)");
+    this.#getSize = db.prepare("SELECT sizeBytes FROM sizes WHERE oid = ? AND conversion = ?");
+    // One statement for a whole directory: a few microseconds a row less than one each.
+    this.#getSizes = db.prepare(
+      "SELECT s.oid, s.sizeBytes FROM json_each(?) AS asked JOIN sizes AS s " +
+        "ON s.oid = unhex(asked.value) AND s.conversion = ?",
+    );
+    this.#putSize = db.prepare(
+      "INSERT OR IGNORE INTO sizes (oid, conversion, sizeBytes) VALUES (?, ?, ?)",
+    );
+    this.#getRoot = db.prepare("SELECT 1 FROM indexedRoots WHERE oid = ?");
+    this.#putRoot = db.prepare("INSERT OR IGNORE INTO indexedRoots (oid) VALUES (?)");
+  }
+
+  /** The raw tree object; null: not indexed yet. */
+  tree(oid: Oid): Uint8Array<ArrayBuffer> | null {
+    const row = this.#getTree.get(bytesOfOid(oid));
+    return row === undefined ? null : row["raw"] as Uint8Array<ArrayBuffer>;
+  }
+
+  putTrees(trees: readonly (readonly [Oid, Uint8Array])[]): void {
+    transaction(this.#db, () => {
+      for (const [oid, raw] of trees) this.#putTree.run(bytesOfOid(oid), raw);
+    });
+  }
+
+  /** Size of raw content in bytes; undefined: unknown. */
+  size(oid: Oid): number | undefined {
+    const row = this.#getSize.get(bytesOfOid(oid), RAW_CONVERSION);
+    return row === undefined ? undefined : row["sizeBytes"] as number;
+  }
+
+  /** The known ones among many. */
+  sizes(oids: readonly Oid[]): Map<Oid, number> {
+    const known = new Map<Oid, number>();
+    for (const row of this.#getSizes.iterate(JSON.stringify(oids), RAW_CONVERSION)) {
+      known.set(hexOf(row["oid"] as Uint8Array), row["sizeBytes"] as number);
+    }
+    return known;
+  }
+
+  putSizes(sizes: readonly (readonly [Oid, number])[]): void {
+    transaction(this.#db, () => {
+      for (const [oid, size] of sizes) this.#putSize.run(bytesOfOid(oid), RAW_CONVERSION, size);
+    });
+  }
+
+  isIndexed(rootTreeOid: Oid): boolean {
+    return this.#getRoot.get(bytesOfOid(rootTreeOid)) !== undefined;
+  }
+
+  /** Call when every tree below it has been put. */
+  markIndexed(rootTreeOid: Oid): void {
+    this.#putRoot.run(bytesOfOid(rootTreeOid));
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+}

@@ -1,0 +1,36 @@
+/** Entry of the indexer worker: one per store. No ffi, no net; reads and writes its store only. */
+
+import type { HostPath } from "../path.ts";
+import { Indexer } from "./indexer.ts";
+import type { IndexerRequest } from "./messages.ts";
+import { BaseStore } from "./store.ts";
+
+declare const self: {
+  onmessage: ((event: MessageEvent<IndexerRequest>) => void) | null;
+  postMessage(message: unknown, transfer: Transferable[]): void;
+};
+
+let base: BaseStore | null = null;
+let indexer: Indexer | null = null;
+
+self.onmessage = ({ data: request }) => {
+  switch (request.kind) {
+    case "start":
+      base = new BaseStore(request.basePath as HostPath);
+      indexer = new Indexer(
+        base,
+        request.objectFormat,
+        (event, transfer) => self.postMessage(event, transfer),
+      );
+      break;
+    case "index":
+      indexer?.index(request);
+      break;
+    case "tree":
+      indexer?.want(request);
+      break;
+    case "sizes":
+      base?.putSizes(request.sizes);
+      break;
+  }
+};

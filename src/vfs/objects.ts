@@ -1,0 +1,40 @@
+/**
+ * What the file system asks of the rest: trees, sizes and bytes by oid. Everything is immutable.
+ * `undefined`: not here; it was asked for, and the key of `waitKey` is woken when it has come or
+ * failed. After a failure the same call throws FsError (EIO) for some seconds, then asks again.
+ */
+
+import type { Oid } from "../git/oid.ts";
+import type { Directory } from "./directory.ts";
+
+export interface Objects {
+  directory(treeOid: Oid): Directory | undefined;
+
+  /** Only what is at hand: nothing is asked for. */
+  directoryAtHand(treeOid: Oid): Directory | undefined;
+
+  /** Bytes of the blob's content. `treeOids`: from the root to its directory, for lookahead. */
+  size(blobOid: Oid, treeOids: () => Oid[]): number | undefined;
+
+  sizeAtHand(blobOid: Oid): number | undefined;
+
+  /** Makes `sizeAtHand` of many cheap. */
+  preloadSizes(blobOids: readonly Oid[]): void;
+
+  /**
+   * Fills `into` from `offset`; how many bytes that were: fewer only at the end of the blob.
+   */
+  read(
+    blobOid: Oid,
+    offset: number,
+    into: Uint8Array<ArrayBuffer>,
+    treeOids: () => Oid[],
+  ): number | undefined;
+
+  /** Nobody holds this blob any more: let go of what is kept open for it. */
+  release(blobOid: Oid): void;
+}
+
+export function waitKey(need: "tree" | "size" | "content", oid: Oid): string {
+  return `${need}:${oid}`;
+}
