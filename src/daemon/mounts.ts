@@ -121,7 +121,7 @@ export class Mounts {
       store.detach(mountId);
       this.#closeStoreIfUnused(record.storeId);
       if (mounted.leaving) return;
-      this.#log.warn("mount is gone", { repo: record.name, cause });
+      this.#log.warn("Mount is gone", { repo: record.name, cause });
       this.#options.onUnmounted(record.id, cause);
     });
   }
@@ -152,7 +152,7 @@ export class Mounts {
 
   /** A mount without its store would hang its readers: it is taken away, and its owner told. */
   #abandonStore(storeId: string, store: StoreWorkers, cause: string): void {
-    this.#log.error("store worker has crashed", { store: storeId, cause });
+    this.#log.error("Store worker has crashed", { store: storeId, cause });
     if (this.#stores.get(storeId) === store) this.#stores.delete(storeId);
     for (const mounted of this.#mounted.values()) {
       if (mounted.store !== store) continue;

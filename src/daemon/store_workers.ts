@@ -22,6 +22,20 @@ export interface StoreWorkersOptions {
   readonly onCrash: (cause: string) => void;
 }
 
+/** What the hydrator and the indexer may do: their store's folder, and git. */
+export function storeWorkerPermissions(storeDir: string): Deno.PermissionOptionsObject {
+  return {
+    read: [storeDir],
+    write: [storeDir],
+    run: ["git"],
+    env: [...READ_VARIABLES],
+    net: false,
+    ffi: false,
+    sys: false,
+    import: false,
+  };
+}
+
 export class StoreWorkers {
   readonly #hydrator: Worker;
   readonly #indexer: Worker;
@@ -31,16 +45,7 @@ export class StoreWorkers {
   constructor({ layout, objectFormat, hydrationConcurrency, onCrash }: StoreWorkersOptions) {
     Deno.mkdirSync(layout.stagingDir, { recursive: true, mode: 0o700 });
     Deno.mkdirSync(layout.blobsDir, { recursive: true, mode: 0o700 });
-    const permissions = {
-      read: [layout.dir],
-      write: [layout.dir],
-      run: ["git"],
-      env: [...READ_VARIABLES],
-      net: false,
-      ffi: false,
-      sys: false,
-      import: false,
-    };
+    const permissions = storeWorkerPermissions(layout.dir);
     const start = (url: URL, name: string) => {
       const worker = new Worker(url, { type: "module", name, deno: { permissions } });
       worker.onerror = (event) => {
@@ -137,7 +142,7 @@ export class StoreWorkers {
         break;
       case "unavailable":
         handle.send({ kind: "unavailable", oid: event.oid, need: event.need });
-        this.#log.warn("object is not available", {
+        this.#log.warn("Object not available", {
           repo: repoName,
           oid: event.oid,
           need: event.need,
@@ -152,8 +157,8 @@ export class StoreWorkers {
   }): void {
     const repos = [...new Set([...this.#mounts.values()].map(({ repoName }) => repoName))];
     const fields = { repo: repos.join(","), reason, blobs, packBytes, durationMs };
-    if (error === null) this.#log.info("hydrated a batch", fields);
-    else this.#log.warn("could not hydrate a batch", { ...fields, error });
+    if (error === null) this.#log.info("Batch hydrated", fields);
+    else this.#log.warn("Batch not hydrated", { ...fields, error });
   }
 
   #onIndexerEvent(event: IndexerEvent): void {
@@ -163,12 +168,12 @@ export class StoreWorkers {
       const buffer = raw?.buffer ?? null;
       mount?.handle.send({ kind: "tree", treeOid, raw: buffer }, buffer === null ? [] : [buffer]);
       if (raw === null) {
-        this.#log.warn("tree is not available", { repo: mount?.repoName, oid: treeOid, cause });
+        this.#log.warn("Tree not available", { repo: mount?.repoName, oid: treeOid, cause });
       }
       return;
     }
     const { rootTreeOid, trees, durationMs, error } = event;
-    if (error === null) this.#log.debug("indexed a tree", { oid: rootTreeOid, trees, durationMs });
-    else this.#log.warn("could not index a tree", { oid: rootTreeOid, error });
+    if (error === null) this.#log.debug("Tree indexed", { oid: rootTreeOid, trees, durationMs });
+    else this.#log.warn("Tree not indexed", { oid: rootTreeOid, error });
   }
 }

@@ -140,6 +140,14 @@ function destroy({ request, reply, end }: OpContext): Handled {
   return reply.empty(request);
 }
 
+/** The kernel waits for no reply to these, not even to one that is malformed (fs/fuse/dev.c). */
+export const UNANSWERED: ReadonlySet<number> = new Set([
+  OPCODE.FUSE_FORGET,
+  OPCODE.FUSE_BATCH_FORGET,
+  OPCODE.FUSE_INTERRUPT,
+  OPCODE.FUSE_NOTIFY_REPLY,
+]);
+
 /** Every opcode but INIT, which the session answers. */
 export const OPS: ReadonlyMap<number, Op> = new Map<number, Op>([
   [OPCODE.FUSE_LOOKUP, op("LOOKUP", lookup)],

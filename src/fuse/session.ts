@@ -32,7 +32,7 @@ import { Malformed, RequestReader } from "./decode.ts";
 import { ReplyWriter } from "./encode.ts";
 import { type Filesystem, Parked } from "./filesystem.ts";
 import { negotiateFlags } from "./init_flags.ts";
-import { type OpContext, OPS } from "./ops.ts";
+import { type OpContext, OPS, UNANSWERED } from "./ops.ts";
 
 /** Where requests come from: /dev/fuse, or a test. */
 export interface Device {
@@ -180,7 +180,7 @@ export class Session {
     const request = this.#request;
     if (!request.start(length)) {
       // Not even the header can be trusted, so there is nobody to reply to.
-      this.#options.log.warn("request with a broken header", { lengthBytes: length });
+      this.#options.log.warn("Request with a broken header", { lengthBytes: length });
       return;
     }
     this.#dispatch(request);
@@ -194,18 +194,27 @@ export class Session {
     try {
       const handled = this.#handle(context);
       if (handled instanceof Parked) {
+        this.#uncount();
         this.#park(handled.key, request);
         return;
       }
       length = handled;
     } catch (error) {
-      length = this.#reply.error(request, this.#toErrno(error, request));
+      const errno = this.#toErrno(error, request);
+      this.#uncount();
+      if (UNANSWERED.has(request.opcode)) return;
+      length = this.#reply.error(request, errno);
     }
     if (length === null) return;
     const written = this.#options.device.write(this.#reply.bytes.subarray(0, length));
-    if (written < 0) {
-      for (const nodeid of context.counted) this.#options.filesystem.forget(nodeid, 1);
-    }
+    if (written < 0) this.#uncount();
+  }
+
+  /** What was counted is in no reply that the kernel took. */
+  #uncount(): void {
+    const { counted } = this.#context;
+    for (const nodeid of counted) this.#options.filesystem.forget(nodeid, 1);
+    counted.length = 0;
   }
 
   #handle(context: OpContext): number | Parked | null {
@@ -219,7 +228,7 @@ export class Session {
     if (op !== undefined) return op.handle(context);
     if (!this.#unknownOpcodes.has(opcode)) {
       this.#unknownOpcodes.add(opcode);
-      this.#options.log.warn("unknown opcode", { opcode });
+      this.#options.log.warn("Unknown opcode", { opcode });
     }
     return this.#reply.error(context.request, ERRNO.ENOSYS);
   }
@@ -288,7 +297,7 @@ export class Session {
     this.#nextDeadlineCheck = now + DEADLINE_CHECK_MS;
     for (const parked of [...this.#parked.values()]) {
       if (parked.deadline > now) continue;
-      this.#options.log.warn("request gave up waiting", { waitedFor: parked.key });
+      this.#options.log.warn("Request gave up waiting", { waitedFor: parked.key });
       this.#giveUp(parked, ERRNO.EIO);
     }
   }
@@ -297,7 +306,7 @@ export class Session {
     if (error instanceof FsError) return error.errno;
     if (error instanceof Bug) throw error;
     const opcode = request.opcode;
-    this.#options.log.warn("request failed", {
+    this.#options.log.warn("Request failed", {
       op: OPS.get(opcode)?.name ?? opcode,
       malformed: error instanceof Malformed,
       error: error instanceof Error ? error.message : String(error),

@@ -32,6 +32,16 @@ interface Pending {
   reject(error: unknown): void;
 }
 
+/**
+ * Big blobs are streamed from the pack (streaming.c, istream_source), and of a big pack only a few
+ * windows are mapped (packfile.c, use_pack).
+ */
+const LEAN_CONFIG = [
+  "core.bigFileThreshold=1m",
+  "core.packedGitWindowSize=4m",
+  "core.packedGitLimit=32m",
+];
+
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 const NEWLINE = 10;
@@ -93,8 +103,8 @@ export class CatFile {
       return;
     }
     const batch = this.#mode === "contents" ? "--batch" : "--batch-check";
-    // Big blobs are streamed from the pack, not held in memory (streaming.c, istream_source).
-    const child = spawnGit(["-c", "core.bigFileThreshold=1m", "cat-file", batch], {
+    const child = spawnGit(["cat-file", batch], {
+      config: LEAN_CONFIG,
       gitDir: this.#viewDir,
       stdin: "piped",
       stderr: "null",

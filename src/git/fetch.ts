@@ -15,6 +15,7 @@ import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
 import { runGit } from "./process.ts";
+import { readStoreConfig } from "./store.ts";
 
 /** A transfer without a new byte for so long is given up. */
 export const STALL_MS = 30_000;
@@ -46,13 +47,14 @@ export interface GitFetchOptions {
 }
 
 const NOT_OUR_REF = /not our ref ([0-9a-f]{40,64})/;
-const FETCH = [
-  "-c",
+const FETCH_CONFIG = [
   "fetch.negotiationAlgorithm=noop",
-  "-c",
   "http.lowSpeedLimit=1",
-  "-c",
   `http.lowSpeedTime=${STALL_MS / 1000}`,
+  // index-pack streams what is bigger instead of holding it.
+  "core.bigFileThreshold=1m",
+];
+const FETCH = [
   "fetch",
   "--progress",
   "--no-tags",
@@ -97,6 +99,11 @@ export class GitFetch implements ObjectSource {
   }
 
   async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<number> {
+    // With a filter, git would ask a server that cannot filter for the same object without end.
+    const { partial } = await readStoreConfig(this.#options.storeGitDir);
+    if (!partial) {
+      throw new Failure("failed", "Cannot fetch: the remote gave all it has at once, and not this");
+    }
     const slot = this.#free.pop() ?? this.#slots++;
     const dir = `${this.#options.stagingDir}/${slot}` as HostPath;
     try {
@@ -104,6 +111,7 @@ export class GitFetch implements ObjectSource {
       await withStallGuard(`${dir}/objects/pack`, options, (signal, onLine) =>
         runGit(args, {
           gitDir: dir,
+          config: FETCH_CONFIG,
           stdin: new TextEncoder().encode(stdin),
           signal,
           onStderr: onLine,

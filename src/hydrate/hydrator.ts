@@ -202,7 +202,11 @@ export class Hydrator {
     try {
       info = await leastBusy(mount.readers).request(oid, sink);
     } catch (error) {
-      spools.abandon(oid);
+      for (const mountId of spools.abandon(oid)) {
+        const other = this.#mounts.get(mountId);
+        if (other === undefined || other === mount) continue;
+        this.#unavailable(oid, { mount: other, need: "content" }, messageOf(error));
+      }
       throw error;
     }
     if (info === null) return false;

@@ -97,13 +97,14 @@ export class SpoolDirectory {
     this.#evict();
   }
 
-  /** The blob could not be read to its end. */
-  abandon(oid: Oid): void {
+  /** The blob could not be read to its end; the mounts that were told of it. */
+  abandon(oid: Oid): number[] {
     const spool = this.#files.get(oid);
-    if (spool === undefined || spool.done) return;
+    if (spool === undefined || spool.done) return [];
     this.#files.delete(oid);
     spool.file?.close();
     Deno.removeSync(spool.path);
+    return [...spool.mountIds];
   }
 
   #tellAll(spool: SpoolFile): void {

@@ -54,18 +54,7 @@ export class MountHandle {
     this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
       type: "module",
       name: `mount ${config.repoName}`,
-      deno: {
-        permissions: {
-          read: [...folders],
-          write: [...folders],
-          ffi: true,
-          env: false,
-          net: false,
-          run: false,
-          sys: false,
-          import: false,
-        },
-      },
+      deno: { permissions: mountWorkerPermissions(folders) },
     });
     this.#worker.onerror = (event) => {
       event.preventDefault();
@@ -143,6 +132,23 @@ export class MountHandle {
     this.#unmounting?.resolve();
     this.#closed.resolve(cause);
   }
+}
+
+/**
+ * What a mount worker may do. With ffi it could open any file, so this is defence in depth; what
+ * keeps a repository inside its mount is that names from a tree never become paths of the host.
+ */
+export function mountWorkerPermissions(folders: readonly string[]): Deno.PermissionOptionsObject {
+  return {
+    read: [...folders],
+    write: [...folders],
+    ffi: true,
+    env: false,
+    net: false,
+    run: false,
+    sys: false,
+    import: false,
+  };
 }
 
 function mountFailure(mountPoint: string, errno: number, cause: string): Failure {

@@ -93,10 +93,20 @@ export class PortObjects implements Objects {
     return kept;
   }
 
-  preloadSizes(blobOids: readonly Oid[]): void {
-    const unknown = blobOids.filter((oid) => !this.#sizes.has(oid));
-    if (unknown.length === 0) return;
-    for (const [oid, size] of this.#base.sizes(unknown)) this.#sizes.set(oid, size);
+  sizesAtHand(blobOids: readonly Oid[]): ReadonlyMap<Oid, number> {
+    const known = new Map<Oid, number>();
+    const others: Oid[] = [];
+    for (const oid of blobOids) {
+      const size = this.#sizes.get(oid);
+      if (size === undefined) others.push(oid);
+      else known.set(oid, size);
+    }
+    if (others.length === 0) return known;
+    for (const [oid, size] of this.#base.sizes(others)) {
+      this.#sizes.set(oid, size);
+      known.set(oid, size);
+    }
+    return known;
   }
 
   read(
@@ -145,6 +155,8 @@ export class PortObjects implements Objects {
       case "spool":
         return [this.#acceptSpool(command)];
       case "unavailable":
+        // What has come of it will not go on.
+        if (command.need === "content") this.release(command.oid);
         return [this.#fail(waitKey(command.need, command.oid))];
       default:
         return [];

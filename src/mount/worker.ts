@@ -75,7 +75,7 @@ function serve({ config, eventFd, port }: StartMount): void {
   try {
     cause = session.run();
   } catch (error) {
-    log.error("mount worker has ended", { error: messageOf(error) });
+    log.error("Mount worker has ended", { error: messageOf(error) });
   }
   closeFd(fd);
   objects.close();
@@ -128,7 +128,7 @@ function leave(
   // EINVAL: somebody else has unmounted it already.
   if (errno !== 0 && errno !== ERRNO.EINVAL) {
     tell({ kind: "unmount-refused", errno });
-    logger("mount").debug("unmount refused", { repo: config.repoName, errno: errnoName(errno) });
+    logger("mount").debug("Unmount refused", { repo: config.repoName, errno: errnoName(errno) });
     return;
   }
   // Who is still inside after a lazy unmount gets errors from now on, not a hung call.

@@ -37,6 +37,9 @@ const COOKIE_DOT_DOT = 2;
 const COOKIE_GITFILE = 3;
 const COOKIE_ENTRIES = 4;
 
+/** A page of directory records holds fewer: 32 KiB of at least 160 bytes each (fuse_readdir). */
+const ENTRIES_PER_REPLY = 256;
+
 const DT_DIR = 4;
 const DT_REG = 8;
 const DT_LNK = 10;
@@ -143,11 +146,13 @@ export class BaseFilesystem implements Filesystem {
 
   readdirplus(nodeid: number, offset: number, sink: DirentSink): Parked | void {
     const addDot: AddDot = (name, ino, cookie) => sink.addPlus(name, ino, DT_DIR, cookie, null);
+    const sizes = this.#sizesFrom(nodeid, offset);
     return this.#list(nodeid, offset, addDot, (parent, name, kind, oid, cookie) => {
       // Asked first: a lookup that is counted must be in the reply.
       if (!sink.fits(name)) return false;
       const node = this.#nodes.lookup(parent, name, kind, oid);
-      return sink.addPlus(name, node.ino, TYPES[kind], cookie, this.#entry(node));
+      const entry = this.#entry(node, (blobOid) => sizes.get(blobOid));
+      return sink.addPlus(name, node.ino, TYPES[kind], cookie, entry);
     });
   }
 
@@ -185,6 +190,16 @@ export class BaseFilesystem implements Filesystem {
     }
   }
 
+  /** Sizes of the entries that a reply from `offset` on can hold: one query, not one for each. */
+  #sizesFrom(nodeid: number, offset: number): ReadonlyMap<Oid, number> {
+    const directory = this.#directory(this.#directoryNode(nodeid));
+    if (directory instanceof Parked || directory === null) return new Map();
+    const from = Math.max(0, offset - COOKIE_ENTRIES + 1);
+    const entries = directory.entries.slice(from, from + ENTRIES_PER_REPLY);
+    const blobs = entries.filter(({ kind }) => isBlob(kind));
+    return this.#objects.sizesAtHand(blobs.map(({ oid }) => oid));
+  }
+
   #node(nodeid: number): Node {
     const node = this.#nodes.get(nodeid);
     // The kernel never asks for what it forgot, so this is a message that lies.
@@ -213,12 +228,15 @@ export class BaseFilesystem implements Filesystem {
     };
   }
 
-  #entry(node: Node): Entry {
-    return { nodeid: node.nodeid, entryTimeoutMs: TTL_MS, ...this.#attributes(node) };
+  #entry(node: Node, sizeOf?: SizeOf): Entry {
+    return { nodeid: node.nodeid, entryTimeoutMs: TTL_MS, ...this.#attributes(node, sizeOf) };
   }
 
   /** With what is at hand; a size or link count that is not makes the kernel ask again. */
-  #attributes(node: Node): Attributes {
+  #attributes(
+    node: Node,
+    sizeOf: SizeOf = (blobOid) => this.#objects.sizeAtHand(blobOid),
+  ): Attributes {
     let size = 0;
     let nlink = 1;
     let known = true;
@@ -229,7 +247,7 @@ export class BaseFilesystem implements Filesystem {
     } else if (node.kind === "gitlink") nlink = 2;
     else if (node.kind === "gitfile") size = this.#options.gitfile.length;
     else {
-      const atHand = this.#objects.sizeAtHand(node.oid);
+      const atHand = sizeOf(node.oid);
       known = atHand !== undefined;
       size = atHand ?? 0;
     }
@@ -247,6 +265,8 @@ export class BaseFilesystem implements Filesystem {
 
 /** The kernel takes no entry for `.` and `..` (fuse_direntplus_link). */
 type AddDot = (name: Name, ino: number, cookie: number) => boolean;
+
+type SizeOf = (blobOid: Oid) => number | undefined;
 
 function isBlob(kind: NodeKind): boolean {
   return kind === "file" || kind === "executable" || kind === "symlink";

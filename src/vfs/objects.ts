@@ -18,8 +18,8 @@ export interface Objects {
 
   sizeAtHand(blobOid: Oid): number | undefined;
 
-  /** Makes `sizeAtHand` of many cheap. */
-  preloadSizes(blobOids: readonly Oid[]): void;
+  /** The known ones among many, in one go. */
+  sizesAtHand(blobOids: readonly Oid[]): ReadonlyMap<Oid, number>;
 
   /**
    * Fills `into` from `offset`; how many bytes that were: fewer only at the end of the blob.

@@ -1,0 +1,137 @@
+/**
+ * What is printed and how. Data goes to standard output, messages to standard error. No colours.
+ */
+
+import type { Progress, RepoStatus, RepoSummary } from "../control/api.ts";
+import { API_VERSION } from "../control/api.ts";
+import { redact } from "../redact.ts";
+import { variable } from "./environment.ts";
+
+const utf8 = new TextEncoder();
+
+/** Whoever reads may have gone away (`| head`): that is no error of ours. */
+function write(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = utf8.encode(text);
+  try {
+    for (let done = 0; done < bytes.length;) done += stream.writeSync(bytes.subarray(done));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
+/** Data, on standard output. */
+export function print(text: string): void {
+  write(Deno.stdout, `${text}\n`);
+}
+
+/** Data for programs: one line of JSON. */
+export function printJson(data: Readonly<Record<string, unknown>>): void {
+  print(JSON.stringify({ version: API_VERSION, ...data }));
+}
+
+/** A message, on standard error. */
+export function say(text: string): void {
+  write(Deno.stderr, `afs: ${redact(text)}\n`);
+}
+
+export type FieldValue = string | number | boolean | null;
+
+/** `a=1 b=two c="with blank"`; null is `unknown`. */
+export function fieldLine(fields: Readonly<Record<string, FieldValue>>): string {
+  return Object.entries(fields).map(([name, value]) => `${name}=${fieldText(value)}`).join(" ");
+}
+
+/** Plain where a shell or a person would split it right; else as a JSON string, in ASCII controls. */
+function fieldText(value: FieldValue): string {
+  if (value === null) return "unknown";
+  const text = String(value);
+  // Controls, C1 controls and separators would forge lines or hide text on a terminal.
+  if (/^[^\s"'\\=\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$/u.test(text)) return text;
+  return JSON.stringify(text).replaceAll(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+/** The line that `status` prints for a repository. */
+export function statusLine(status: RepoStatus): string {
+  return fieldLine({
+    repo: status.repo,
+    state: status.state,
+    head: status.head,
+    ref: refText(status.ref),
+    ahead: status.ahead,
+    behind: status.behind,
+    diverged: status.diverged,
+    last_fetch: status.lastFetch ?? "never",
+    result: status.result,
+    hydrated_blobs: status.hydratedBlobs,
+    hydrated_bytes: status.hydratedBytes,
+    overlay_dirty: status.overlayDirty,
+    history: status.history,
+  });
+}
+
+/** The line that `list-repos` prints for a repository. */
+export function summaryLine(summary: RepoSummary): string {
+  return fieldLine({
+    repo: summary.repo,
+    state: summary.state,
+    mount: summary.mountPoint,
+    remote: summary.remote,
+    branch: summary.branch ?? "default",
+  });
+}
+
+/** `main` for a branch, `detached` for none, a full ref otherwise. */
+export function refText(ref: string | null): string {
+  return ref === null ? "detached" : ref.replace(/^refs\/heads\//, "");
+}
+
+export interface ProgressView {
+  show(progress: Omit<Progress, "kind">): void;
+  /** Leaves a clean line. */
+  end(): void;
+}
+
+/** Phases: one line that is rewritten on a terminal, a line per phase otherwise. */
+export function progressView(): ProgressView {
+  const terminal = Deno.stderr.isTerminal() && variable("TERM") !== "dumb";
+  return terminal ? new TerminalProgress() : plainProgress(say);
+}
+
+/** A line when the phase changes; percentages would be a line each. */
+export function plainProgress(say: (text: string) => void): ProgressView {
+  let last = "";
+  return {
+    show({ phase }) {
+      if (phase !== last) say(phase);
+      last = phase;
+    },
+    end() {},
+  };
+}
+
+const REDRAW_MS = 100;
+
+class TerminalProgress implements ProgressView {
+  readonly #startedAt = performance.now();
+  readonly #timer = setInterval(() => this.#draw(), REDRAW_MS);
+  #text = "";
+
+  show({ phase, percent }: Omit<Progress, "kind">): void {
+    this.#text = percent === null ? phase : `${phase} ${percent}%`;
+    this.#draw();
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+    if (this.#text !== "") write(Deno.stderr, "\r\x1b[K");
+  }
+
+  #draw(): void {
+    if (this.#text === "") return;
+    const seconds = ((performance.now() - this.#startedAt) / 1000).toFixed(1);
+    write(Deno.stderr, `\r\x1b[K${redact(this.#text)} (${seconds} s)`);
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * How a command gets at the verbs: through the daemon, or, for those that need no mount, on the
+ * registry itself when no daemon runs.
+ */
+
+import { systemClock } from "../clock.ts";
+import { type Params, type Result, type Verb } from "../control/api.ts";
+import { call, NoDaemon } from "../control/client.ts";
+import { Service } from "../daemon/service.ts";
+import { Failure } from "../failure.ts";
+import { type Layout, layoutOf } from "../repo/layout.ts";
+import { openExistingRegistry, openRegistry } from "../repo/registry.ts";
+import { makeStateRoot } from "../repo/state_root.ts";
+import { detachMount, FS_TYPE, lockFile, readMountInfo } from "../sys/mod.ts";
+import { ensureDaemon, stopIfUnused } from "./daemon_process.ts";
+import { stateRoot } from "./host_paths.ts";
+import { progressView } from "./output.ts";
+import { AFS_VERSION } from "./version.ts";
+
+/** Thrown when the user interrupted; the exit code is the shell's for SIGINT. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted";
+  readonly exitCode = 130;
+}
+
+/** Verbs that need no daemon. */
+type OfflineVerb = "list-repos" | "status" | "unmount" | "remove-repo" | "add-repo";
+
+/** A daemon that starts or stops holds the lock without an answer for this long at most. */
+const LOCK_WAIT_MS = 15_000;
+const POLL_MS = 50;
+const ASK_TRIES = 3;
+
+export class Session {
+  readonly layout: Layout;
+
+  constructor(layout: Layout = layoutOf(stateRoot())) {
+    this.layout = layout;
+  }
+
+  /**
+   * Asks the daemon, which is started when none runs; one that was started for something that failed
+   * goes again, unless it has got something to do. Throws Failure, Interrupted.
+   */
+  async ask<V extends Verb>(verb: V, params: Params<V>): Promise<Result<V>> {
+    for (let attempt = 1;; attempt++) {
+      const started = await ensureDaemon(this.layout);
+      try {
+        return await this.#call(verb, params);
+      } catch (error) {
+        // It stopped in this moment.
+        if (error instanceof NoDaemon && attempt < ASK_TRIES) continue;
+        if (started) await stopIfUnused(this.layout);
+        throw error;
+      }
+    }
+  }
+
+  /** Asks the daemon if one runs; otherwise does it here. Throws Failure, Interrupted. */
+  async askOrDo<V extends OfflineVerb>(verb: V, params: Params<V>): Promise<Result<V>> {
+    const until = performance.now() + LOCK_WAIT_MS;
+    for (;;) {
+      try {
+        return await this.#call(verb, params);
+      } catch (error) {
+        if (!(error instanceof NoDaemon)) throw error;
+      }
+      const done = await this.#doHere(verb, params);
+      if (done !== null) return done.result;
+      if (performance.now() > until) {
+        throw new Failure(
+          "busy",
+          `Cannot reach the daemon: it holds ${this.layout.lockPath} but does not answer; see ` +
+            this.layout.logPath,
+        );
+      }
+      await systemClock.sleep(POLL_MS);
+    }
+  }
+
+  async #call<V extends Verb>(verb: V, params: Params<V>): Promise<Result<V>> {
+    return await interruptible((signal, onProgress) =>
+      call(this.layout.socketPath, verb, params, { signal, onProgress })
+    );
+  }
+
+  /** Null: a daemon has the lock. */
+  async #doHere<V extends OfflineVerb>(
+    verb: V,
+    params: Params<V>,
+  ): Promise<{ result: Result<V> } | null> {
+    if (verb === "add-repo") {
+      // Takes minutes, so a daemon may start meanwhile: acquisition has locks of its own.
+      await makeStateRoot(this.layout);
+      const result = await this.#serve(verb, params);
+      return { result: await this.#tellDaemon(result as Result<"add-repo">) as Result<V> };
+    }
+    if (verb === "list-repos" || verb === "status") {
+      return { result: await this.#serve(verb, params) };
+    }
+    // Nothing was ever registered: no state root is made to say so.
+    if (!exists(this.layout.registryPath)) return { result: await this.#serve(verb, params) };
+    const lock = lockFile(this.layout.lockPath);
+    if (lock === null) return null;
+    try {
+      const result = await this.#serve(verb, params);
+      return { result };
+    } finally {
+      lock.close();
+    }
+  }
+
+  /** The verbs without a daemon. */
+  async #serve<V extends OfflineVerb>(verb: V, params: Params<V>): Promise<Result<V>> {
+    const registry = verb === "add-repo"
+      ? openRegistry(this.layout)
+      : openExistingRegistry(this.layout);
+    if (registry === null) return nothingRegistered(verb, params) as Result<V>;
+    const { layout } = this;
+    const service = new Service({
+      layout,
+      registry,
+      live: null,
+      mountRoot: null,
+      version: AFS_VERSION,
+    });
+    try {
+      if (verb === "unmount" || verb === "remove-repo") {
+        detachStale(new Set(registry.all().map((record) => record.mountPoint)));
+      }
+      return await interruptible((signal, onProgress) => {
+        const serve = service[verb] as unknown as (
+          params: Params<V>,
+          context: { signal: AbortSignal; onProgress: typeof onProgress },
+        ) => Promise<Result<V>>;
+        return serve(params, { signal, onProgress });
+      });
+    } finally {
+      registry.close();
+    }
+  }
+
+  /** A daemon that started while this process acquired mounts it now. */
+  async #tellDaemon(result: Result<"add-repo">): Promise<Result<"add-repo">> {
+    try {
+      await call(this.layout.socketPath, "remount", { repo: { by: "name", name: result.repo } });
+      return { ...result, mounted: true };
+    } catch (error) {
+      if (error instanceof NoDaemon) return result;
+      throw error;
+    }
+  }
+}
+
+function nothingRegistered<V extends OfflineVerb>(verb: V, params: Params<V>): unknown {
+  if (verb === "list-repos") return { repos: [] };
+  const { repo } = params as Params<"status">;
+  if (repo === null) return { repos: [] };
+  const what = repo.by === "name" ? JSON.stringify(repo.name) : `at ${repo.dir}`;
+  throw new Failure("failed", `Cannot find the repository ${what}: see afs list-repos`);
+}
+
+/** Mounts of a daemon that was killed: the lock says that nobody serves them. */
+function detachStale(mountPoints: ReadonlySet<string>): void {
+  for (const { fsType, mountPoint } of readMountInfo()) {
+    if (fsType === FS_TYPE && mountPoints.has(mountPoint)) detachMount(mountPoint);
+  }
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Runs something long: shows its progress, and on Ctrl-C waits until it is undone. A second Ctrl-C
+ * waits for nothing; the daemon sees the connection end and undoes it all the same.
+ */
+async function interruptible<T>(
+  work: (signal: AbortSignal, onProgress: ReturnType<typeof progressView>["show"]) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController();
+  const onSignal = () => {
+    if (controller.signal.aborted) Deno.exit(130);
+    controller.abort(new Interrupted("Cannot go on: interrupted"));
+  };
+  const view = progressView();
+  Deno.addSignalListener("SIGINT", onSignal);
+  Deno.addSignalListener("SIGTERM", onSignal);
+  try {
+    return await work(controller.signal, (progress) => view.show(progress));
+  } catch (error) {
+    if (controller.signal.aborted) throw new Interrupted("Interrupted", { cause: error });
+    throw error;
+  } finally {
+    view.end();
+    Deno.removeSignalListener("SIGINT", onSignal);
+    Deno.removeSignalListener("SIGTERM", onSignal);
+  }
+}

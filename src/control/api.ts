@@ -1,0 +1,229 @@
+/**
+ * The daemon's API: what is asked and answered on `<state root>/control.sock`, HTTP with JSON.
+ *
+ *     POST /v1/<verb>   {"version": 1, "operation": "<uuid>", "params": {...}}
+ *
+ * The answer is lines of JSON: any number of `progress`, then exactly one `result` or `failure`. A
+ * client that goes away before the last line, or that asks to `cancel` the operation, aborts it, and
+ * what an acquisition had made is undone.
+ *
+ * The same shapes, with `version` beside them, are what `--json` prints.
+ */
+
+import * as v from "valibot";
+import { EXIT_CODES, Failure, type FailureKind } from "../failure.ts";
+
+/** A request of another version is refused. Fields may be added without a new one. */
+export const API_VERSION = 1;
+
+const text = v.pipe(v.string(), v.maxLength(8192));
+const nullableText = v.nullable(text);
+const whole = v.pipe(v.number(), v.integer(), v.minValue(0));
+/** uid_t and gid_t; the last value means "none" to the kernel. */
+const userId = v.pipe(whole, v.maxValue(0xffff_fffe));
+const absolute = v.pipe(text, v.startsWith("/", "not an absolute path"));
+
+/** Which repository: by its name, or by where it is mounted. */
+export const Selector = v.variant("by", [
+  v.strictObject({ by: v.literal("name"), name: text }),
+  v.strictObject({ by: v.literal("dir"), dir: absolute }),
+]);
+export type Selector = v.InferOutput<typeof Selector>;
+
+const None = v.strictObject({});
+
+const MountParams = v.strictObject({
+  /** May hold credentials: it is never logged. */
+  url: text,
+  dir: absolute,
+  /** Null: the directory's name, with a number behind it when that is taken. */
+  name: nullableText,
+  branch: nullableText,
+  depth: v.nullable(whole),
+  uid: userId,
+  gid: userId,
+  /** When to answer: the tree can be read, or the history is there too. */
+  wait: v.picklist(["tree", "history"]),
+});
+
+const AddRepoParams = v.strictObject({
+  remote: text,
+  name: text,
+  branch: nullableText,
+  depth: v.nullable(whole),
+  /** The mount point is `<mountRoot>/<name>`. Null: the daemon's `--root`. */
+  mountRoot: v.nullable(absolute),
+  uid: userId,
+  gid: userId,
+});
+
+const RemoveRepoParams = v.strictObject({
+  repo: Selector,
+  force: v.boolean(),
+  dryRun: v.boolean(),
+});
+
+/** One repository as `status` shows it. */
+export const RepoStatus = v.object({
+  repo: v.string(),
+  state: v.picklist(["mounted", "unmounted", "failed"]),
+  mountPoint: v.string(),
+  /** Without credentials. */
+  remote: v.string(),
+  /** Oid of HEAD's commit; null: it has none, or it cannot be read. */
+  head: v.nullable(v.string()),
+  /** Full ref HEAD is on; null: detached. */
+  ref: v.nullable(v.string()),
+  /** Commits against the upstream; null: unknown, e.g. while the history comes in. */
+  ahead: v.nullable(whole),
+  behind: v.nullable(whole),
+  diverged: v.nullable(v.boolean()),
+  /** ISO 8601, UTC; null: never. */
+  lastFetch: v.nullable(v.string()),
+  /** `ok`, or one line about what failed last. */
+  result: v.string(),
+  hydratedBlobs: whole,
+  hydratedBytes: whole,
+  overlayDirty: v.boolean(),
+  /** `fetching`, `full` or `shallow:<depth>`. */
+  history: v.string(),
+  uid: whole,
+  gid: whole,
+});
+export type RepoStatus = v.InferOutput<typeof RepoStatus>;
+
+/** One repository as `list-repos` shows it. */
+export const RepoSummary = v.object({
+  repo: v.string(),
+  state: v.picklist(["mounted", "unmounted", "failed"]),
+  mountPoint: v.string(),
+  remote: v.string(),
+  branch: v.nullable(v.string()),
+});
+export type RepoSummary = v.InferOutput<typeof RepoSummary>;
+
+export const MountResult = v.object({
+  repo: v.string(),
+  mountPoint: v.string(),
+  remote: v.string(),
+  head: v.string(),
+  ref: v.nullable(v.string()),
+  history: v.string(),
+  /** Whether this call acquired it; false: it was registered before. */
+  acquired: v.boolean(),
+  /** False: `add-repo` without a daemon; the next daemon mounts it. */
+  mounted: v.boolean(),
+});
+export type MountResult = v.InferOutput<typeof MountResult>;
+
+export const RemoveResult = v.object({
+  repo: v.string(),
+  mountPoint: v.string(),
+  removed: v.boolean(),
+  /** What exists nowhere else, e.g. `2 commits on branch main`. */
+  onlyHere: v.array(v.string()),
+});
+export type RemoveResult = v.InferOutput<typeof RemoveResult>;
+
+const RepoAt = v.object({ repo: v.string(), mountPoint: v.string() });
+export type RepoAt = v.InferOutput<typeof RepoAt>;
+
+/** Every verb: what it takes and what it gives. */
+export const VERBS = {
+  ping: { params: None, result: v.object({ pid: whole, afs: v.string() }) },
+  cancel: { params: v.strictObject({ operation: text }), result: v.object({ found: v.boolean() }) },
+  /** Ends the daemon when no repository is registered and nothing else is asked. */
+  "stop-if-unused": { params: None, result: v.object({ stopping: v.boolean() }) },
+  mount: { params: MountParams, result: MountResult },
+  "add-repo": { params: AddRepoParams, result: MountResult },
+  "remove-repo": { params: RemoveRepoParams, result: RemoveResult },
+  unmount: { params: v.strictObject({ repo: Selector, lazy: v.boolean() }), result: RepoAt },
+  remount: { params: v.strictObject({ repo: Selector }), result: RepoAt },
+  "list-repos": { params: None, result: v.object({ repos: v.array(RepoSummary) }) },
+  status: {
+    params: v.strictObject({ repo: v.nullable(Selector) }),
+    result: v.object({ repos: v.array(RepoStatus) }),
+  },
+} as const;
+
+export type Verb = keyof typeof VERBS;
+export type Params<V extends Verb> = v.InferOutput<(typeof VERBS)[V]["params"]>;
+export type Result<V extends Verb> = v.InferOutput<(typeof VERBS)[V]["result"]>;
+
+/** What a long verb is doing. */
+const Progress = v.object({
+  kind: v.literal("progress"),
+  /** A fixed phrase: `Fetching the newest commit`. */
+  phase: v.string(),
+  /** 0 to 100; null: unknown. */
+  percent: v.nullable(v.number()),
+});
+export type Progress = v.InferOutput<typeof Progress>;
+
+const FAILURE_KINDS = Object.keys(EXIT_CODES) as FailureKind[];
+const FailureLine = v.object({
+  kind: v.literal("failure"),
+  failure: v.object({ kind: v.picklist(FAILURE_KINDS), message: v.string() }),
+});
+const ResultLine = v.object({ kind: v.literal("result"), result: v.unknown() });
+
+/** One line of an answer. */
+export const AnswerLine = v.variant("kind", [Progress, FailureLine, ResultLine]);
+export type AnswerLine = v.InferOutput<typeof AnswerLine>;
+
+const Envelope = v.strictObject({
+  version: v.literal(API_VERSION),
+  operation: v.pipe(v.string(), v.uuid()),
+  params: v.unknown(),
+});
+
+export interface Request<V extends Verb> {
+  readonly operation: string;
+  readonly params: Params<V>;
+}
+
+export function isVerb(text: string): text is Verb {
+  return Object.hasOwn(VERBS, text);
+}
+
+/** Checks a request's body. Throws Failure (fatal: another version; usage: malformed). */
+export function parseRequest<V extends Verb>(verb: V, body: unknown): Request<V> {
+  const version = v.safeParse(v.object({ version: v.number() }), body);
+  if (version.success && version.output.version !== API_VERSION) {
+    throw new Failure(
+      "fatal",
+      `Cannot answer a request of API version ${version.output.version}: this daemon speaks ` +
+        `version ${API_VERSION}; end it, and use one version of afs`,
+    );
+  }
+  const envelope = check(Envelope, body, verb);
+  // The table pairs each verb with its schema; the type checker cannot follow the index.
+  const params = check(VERBS[verb].params as v.GenericSchema, envelope.params, verb);
+  return { operation: envelope.operation, params: params as Params<V> };
+}
+
+/** Checks the result of a verb. Throws Failure (fatal). */
+export function parseResult<V extends Verb>(verb: V, value: unknown): Result<V> {
+  const parsed = v.safeParse(VERBS[verb].result as v.GenericSchema, value);
+  if (parsed.success) return parsed.output as Result<V>;
+  throw new Failure(
+    "fatal",
+    `Cannot read the daemon's answer to ${verb}: ${
+      issueText(parsed.issues)
+    }; end it, and use one ` +
+      "version of afs",
+  );
+}
+
+function check<T>(schema: v.GenericSchema<unknown, T>, value: unknown, verb: Verb): T {
+  const parsed = v.safeParse(schema, value);
+  if (parsed.success) return parsed.output;
+  throw new Failure("usage", `Cannot read the request ${verb}: ${issueText(parsed.issues)}`);
+}
+
+/** Names the field only: its value may be a secret. */
+function issueText(issues: readonly v.BaseIssue<unknown>[]): string {
+  const [issue] = issues;
+  if (issue === undefined) return "it is malformed";
+  return `${v.getDotPath(issue) ?? "it"} is wrong (${issue.expected ?? issue.type} expected)`;
+}

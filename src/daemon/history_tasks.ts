@@ -1,0 +1,179 @@
+/**
+ * The histories that come in behind the mounts: one task per store, since all its repositories get
+ * it from one fetch.
+ *
+ *     state      event                       next
+ *     absent     ensure                      fetching
+ *     fetching   done, none left to serve    absent
+ *     fetching   done, a repository is new   fetching
+ *     fetching   failed                      waiting (2 s, doubled up to 5 min)
+ *     waiting    time is over                fetching
+ *     any        stop                        absent
+ *
+ * Invariant: what the registry says about history is written here only, after acquisition.
+ */
+
+import { backoffMs, type Clock, orAborted, systemClock } from "../clock.ts";
+import { Failure, messageOf } from "../failure.ts";
+import { logger } from "../log.ts";
+import { fetchHistory, type HistoryOptions, type HistoryResult } from "../repo/history.ts";
+import type { Layout } from "../repo/layout.ts";
+import type { Registry } from "../repo/registry.ts";
+import type { RepoRecord } from "../repo/types.ts";
+
+const FIRST_RETRY_MS = 2_000;
+const MAX_RETRY_MS = 300_000;
+
+export interface HistoryTasksOptions {
+  readonly layout: Layout;
+  readonly registry: Registry;
+  readonly clock?: Clock;
+  readonly fetch?: typeof fetchHistory;
+}
+
+type OnProgress = NonNullable<HistoryOptions["onProgress"]>;
+
+interface Task {
+  readonly controller: AbortController;
+  readonly ended: Promise<void>;
+  readonly listeners: Set<OnProgress>;
+  /** The attempt under way, or the last one while waiting for the next. */
+  attempt: PromiseWithResolvers<HistoryResult>;
+}
+
+export class HistoryTasks {
+  readonly #layout: Layout;
+  readonly #registry: Registry;
+  readonly #clock: Clock;
+  readonly #fetch: typeof fetchHistory;
+  readonly #tasks = new Map<string, Task>();
+  readonly #log = logger("history");
+
+  constructor(options: HistoryTasksOptions) {
+    this.#layout = options.layout;
+    this.#registry = options.registry;
+    this.#clock = options.clock ?? systemClock;
+    this.#fetch = options.fetch ?? fetchHistory;
+  }
+
+  /** Starts a task for the repository's store when its history is not all here and none runs. */
+  ensure(record: RepoRecord): void {
+    if (record.history !== "fetching" || this.#tasks.has(record.storeId)) return;
+    const controller = new AbortController();
+    const task: Task = {
+      controller,
+      listeners: new Set(),
+      attempt: newAttempt(),
+      // A turn later, so that the map holds the task before it can end.
+      ended: Promise.resolve().then(() => this.#run(record.storeId, task)),
+    };
+    this.#tasks.set(record.storeId, task);
+  }
+
+  /**
+   * Resolves when the repository's history is here, or is not to be fetched. Throws Failure when the
+   * attempt fails; the task goes on trying.
+   */
+  async wait(repoId: string, onProgress: OnProgress, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const record = this.#registry.byId(repoId);
+      if (record === null || record.history !== "fetching") return;
+      this.ensure(record);
+      const task = this.#tasks.get(record.storeId);
+      if (task === undefined) continue;
+      task.listeners.add(onProgress);
+      try {
+        const { failure } = await orAborted(task.attempt.promise, signal);
+        if (failure !== null) {
+          throw new Failure(
+            failure.kind,
+            `${failure.message}; the mount stays, and the daemon tries again`,
+          );
+        }
+      } finally {
+        task.listeners.delete(onProgress);
+      }
+    }
+  }
+
+  /** Ends the task of a store, if there is one. */
+  async stop(storeId: string): Promise<void> {
+    const task = this.#tasks.get(storeId);
+    if (task === undefined) return;
+    task.controller.abort(new Failure("failed", "Cannot fetch the history: it was stopped"));
+    await task.ended;
+  }
+
+  async stopAll(): Promise<void> {
+    await Promise.all([...this.#tasks.keys()].map((storeId) => this.stop(storeId)));
+  }
+
+  async #run(storeId: string, task: Task): Promise<void> {
+    const { signal } = task.controller;
+    try {
+      for (let failures = 0;;) {
+        const repos = this.#waiting(storeId);
+        const [first] = repos;
+        if (first === undefined) return;
+        if (failures > 0) {
+          await this.#clock.sleep(backoffMs(failures - 1, FIRST_RETRY_MS, MAX_RETRY_MS), signal);
+          task.attempt = newAttempt();
+        }
+        const result = await this.#attempt(first, task);
+        failures = result.failure === null ? 0 : failures + 1;
+        task.attempt.resolve(result);
+        if (failures === 0) task.attempt = newAttempt();
+      }
+    } catch (error) {
+      if (!signal.aborted) {
+        this.#log.error("Could not go on fetching the history", { error: messageOf(error) });
+      }
+      task.attempt.reject(error);
+    } finally {
+      this.#tasks.delete(storeId);
+      // Whoever waits looks at the registry again.
+      task.attempt.resolve(NOTHING_DONE);
+    }
+  }
+
+  async #attempt(record: RepoRecord, task: Task): Promise<HistoryResult> {
+    const { storeId } = record;
+    const startedAt = this.#clock.now();
+    // One that is registered after the fetch has asked was not given its refs.
+    let served: readonly RepoRecord[] = [record];
+    const result = await this.#fetch(record, this.#layout, {
+      signal: task.controller.signal,
+      repos: () => served = this.#registry.byStore(storeId),
+      onProgress: (progress) => task.listeners.forEach((listener) => listener(progress)),
+    });
+    const { history, lastFetchAt, fetchResult } = result;
+    const repos = served.filter((repo) => repo.depth === null);
+    for (const repo of repos) this.#registry.update(repo.id, { history, lastFetchAt, fetchResult });
+    const fields = {
+      repo: repos.map((repo) => repo.name).join(","),
+      history,
+      durationMs: this.#clock.now() - startedAt,
+    };
+    if (result.failure === null) this.#log.info("Fetched the history", fields);
+    else this.#log.warning("Could not fetch the history", { ...fields, error: fetchResult });
+    return result;
+  }
+
+  #waiting(storeId: string): RepoRecord[] {
+    return this.#registry.byStore(storeId).filter((repo) => repo.history === "fetching");
+  }
+}
+
+const NOTHING_DONE: HistoryResult = {
+  history: "fetching",
+  lastFetchAt: "",
+  fetchResult: "ok",
+  failure: null,
+};
+
+function newAttempt(): PromiseWithResolvers<HistoryResult> {
+  const attempt = Promise.withResolvers<HistoryResult>();
+  // Often nobody waits.
+  attempt.promise.catch(() => {});
+  return attempt;
+}

@@ -1,0 +1,179 @@
+/**
+ * The daemon process, from its lock to its end.
+ *
+ *     state      event                  next       what happens
+ *     starting   lock is taken          serving    socket, then what was mounted is mounted
+ *     starting   lock is another's      ended      exit code of `busy`
+ *     serving    SIGTERM, SIGINT        stopping   verbs are aborted, all is lazily unmounted
+ *     serving    the last to use it let go   stopping   as with a signal (stop-if-unused)
+ *     stopping   done, or STOP_MS       ended      socket removed, lock let go, exit 0
+ *     stopping   a second signal        ended      at once
+ *
+ * Invariants
+ *  1. The lock is held from before the first change below the state root until the last.
+ *  2. The working directory is `/`: the daemon keeps no file system busy.
+ */
+
+import { ControlServer } from "../control/server.ts";
+import { Failure, messageOf } from "../failure.ts";
+import { gitVersion } from "../git/process.ts";
+import { logger, setupLog } from "../log.ts";
+import type { Layout } from "../repo/layout.ts";
+import { openRegistry, type Registry } from "../repo/registry.ts";
+import { removeOrphans } from "../repo/remove.ts";
+import { makeStateRoot } from "../repo/state_root.ts";
+import {
+  changeDirectory,
+  detachMount,
+  FS_TYPE,
+  lockFile,
+  readMountInfo,
+  setUmask,
+} from "../sys/mod.ts";
+import { HistoryTasks } from "./history_tasks.ts";
+import { boundLogFile } from "./log_file.ts";
+import { Mounts } from "./mounts.ts";
+import { checkMountRights } from "./preflight.ts";
+import { Service } from "./service.ts";
+
+export interface DaemonOptions {
+  readonly layout: Layout;
+  /** `--root`. */
+  readonly mountRoot: string | null;
+  readonly hydrationConcurrency: number;
+  /** Standard error is `layout.logPath`. */
+  readonly background: boolean;
+  readonly version: string;
+}
+
+/** All that stopping may take. */
+const STOP_MS = 10_000;
+/** How long answers of aborted verbs may take of it. */
+const ANSWERS_MS = 4_000;
+
+/** Runs until a signal ends it. Throws Failure when it cannot start. */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  setupLog();
+  const { layout } = options;
+  setUmask(0o077);
+  changeDirectory("/");
+  checkMountRights();
+  await gitVersion();
+  await makeStateRoot(layout);
+  const lock = lockFile(layout.lockPath);
+  if (lock === null) {
+    throw new Failure(
+      "busy",
+      `Cannot start a daemon: another one runs on the state root ${layout.stateRoot}; end it ` +
+        "first, or set ARTIFACT_FS_ROOT to another folder",
+    );
+  }
+  try {
+    await new Daemon(options).run();
+  } finally {
+    lock.close();
+  }
+}
+
+class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #layout: Layout;
+  readonly #registry: Registry;
+  readonly #mounts: Mounts;
+  readonly #history: HistoryTasks;
+  readonly #service: Service;
+  readonly #log = logger("daemon");
+  readonly #stop = new AbortController();
+  /** What ends it: a signal's name, or that nobody uses it. */
+  readonly #ending = Promise.withResolvers<string>();
+
+  constructor(options: DaemonOptions) {
+    const { layout, mountRoot, version } = options;
+    this.#options = options;
+    this.#layout = layout;
+    this.#registry = openRegistry(layout);
+    this.#mounts = new Mounts({
+      layout,
+      hydrationConcurrency: options.hydrationConcurrency,
+      onUnmounted: (repoId, cause) => this.#service.onUnmounted(repoId, cause),
+    });
+    this.#history = new HistoryTasks({ layout, registry: this.#registry });
+    this.#service = new Service({
+      layout,
+      registry: this.#registry,
+      live: {
+        mounts: this.#mounts,
+        history: this.#history,
+        checkRights: checkMountRights,
+        stop: () => this.#ending.resolve("unused"),
+      },
+      mountRoot,
+      version,
+    });
+  }
+
+  async run(): Promise<void> {
+    this.#listenToSignals();
+    const { layout, version } = { layout: this.#layout, version: this.#options.version };
+    const logFile = this.#options.background ? boundLogFile(layout.logPath) : null;
+    this.#log.info("Starting", { afs: version, pid: Deno.pid, stateRoot: layout.stateRoot });
+    await this.#removeOrphans();
+    const server = new ControlServer(layout.socketPath, this.#service);
+    const started = this.#service.mountAll(this.#stop.signal).then(() => {
+      this.#log.info("Ready", { socket: layout.socketPath });
+    });
+    const cause = await this.#ending.promise;
+    this.#log.info("Stopping", { cause });
+    const late = setTimeout(() => this.#leave("Stopping takes too long"), STOP_MS);
+    this.#stop.abort(new Failure("failed", "Cannot mount: the daemon is stopping"));
+    await server.close(ANSWERS_MS);
+    await this.#history.stopAll();
+    await started;
+    await this.#mounts.closeAll();
+    this.#registry.close();
+    clearTimeout(late);
+    logFile?.stop();
+    removeSocket(layout.socketPath);
+    this.#log.info("Stopped");
+  }
+
+  async #removeOrphans(): Promise<void> {
+    try {
+      const removed = await removeOrphans(this.#layout, this.#registry);
+      if (removed.length > 0) this.#log.info("Removed what nobody owns", { removed });
+    } catch (error) {
+      this.#log.warning("Could not remove what nobody owns", { error: messageOf(error) });
+    }
+  }
+
+  #listenToSignals(): void {
+    let count = 0;
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+      Deno.addSignalListener(signal, () => {
+        // A terminal that closes does not end what was put into the background.
+        if (signal === "SIGHUP" && this.#options.background) return;
+        if (++count > 1) this.#leave("Stopping at once");
+        this.#ending.resolve(signal);
+      });
+    }
+  }
+
+  /** The last way out: no mount may be left dead, whatever hangs. */
+  #leave(why: string): never {
+    this.#log.warning(why);
+    const ours = new Set<string>(this.#registry.all().map((record) => record.mountPoint));
+    for (const { fsType, mountPoint } of readMountInfo()) {
+      if (fsType === FS_TYPE && ours.has(mountPoint)) detachMount(mountPoint);
+    }
+    removeSocket(this.#layout.socketPath);
+    Deno.exit(0);
+  }
+}
+
+function removeSocket(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch {
+    // Gone already; a stale one is replaced by the next daemon.
+  }
+}

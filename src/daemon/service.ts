@@ -1,0 +1,498 @@
+/**
+ * The verbs. One object serves them in the daemon, and in the CLI when no daemon runs (then nothing
+ * can be mounted: see `OFFLINE`).
+ *
+ * State of a repository, as `status` says it:
+ *
+ *     state       event                              next
+ *     (none)      mount, add-repo                    mounted; (none) again when anything fails
+ *     unmounted   mount, remount, daemon start       mounted, or failed with a cause
+ *     failed      mount, remount, daemon start       mounted, or failed with a cause
+ *     mounted     unmount                            unmounted
+ *     mounted     umount(8), a crash of its worker   failed with a cause
+ *     any         remove-repo                        (none)
+ *
+ * Invariants
+ *  1. What two verbs do to one mount point does not interleave; so two `mount`s of the same thing
+ *     give one mount.
+ *  2. A name is given to one acquisition at a time.
+ *  3. A verb that fails or is aborted leaves the repository as it was before.
+ */
+
+import { Failure, messageOf } from "../failure.ts";
+import { writeCredentials } from "../git/credentials.ts";
+import { pathExists } from "../git/files.ts";
+import { parseRemote } from "../git/remote_url.ts";
+import { logger } from "../log.ts";
+import type { HostPath } from "../path.ts";
+import { acquire, type AcquireProgress } from "../repo/acquire.ts";
+import { checkMountPoint, checkName, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import type { Layout } from "../repo/layout.ts";
+import { ownerOf } from "../repo/owner.ts";
+import { nameTaken, type Registry } from "../repo/registry.ts";
+import { removeRepo, whatExistsOnlyHere } from "../repo/remove.ts";
+import type { RepoRecord } from "../repo/types.ts";
+import { isWritable } from "../sys/mod.ts";
+import type { MountResult, Params, Progress, Result, Selector } from "../control/api.ts";
+import type { Context, Handlers } from "../control/server.ts";
+import type { HistoryTasks } from "./history_tasks.ts";
+import { KeyedLock } from "./keyed_lock.ts";
+import { registerSecretsOfRemote } from "./remote_secrets.ts";
+import { historyText, statusOf } from "./status.ts";
+
+/** What the verbs need of `Mounts`. */
+export interface MountTable {
+  mount(record: RepoRecord): Promise<void>;
+  unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
+  isMounted(repoId: string): boolean;
+}
+
+export interface ServiceOptions {
+  readonly layout: Layout;
+  readonly registry: Registry;
+  /** Null: no daemon runs, nothing is mounted and nothing can be. */
+  readonly live: {
+    readonly mounts: MountTable;
+    readonly history: HistoryTasks;
+    /** Throws Failure when this process may not mount. */
+    readonly checkRights: (url: string) => void;
+    /** Ends the daemon. */
+    readonly stop: () => void;
+  } | null;
+  /** `daemon --root`: where add-repo mounts unless told; null: it must be told. */
+  readonly mountRoot: string | null;
+  /** Of the program; for `ping`. */
+  readonly version: string;
+}
+
+interface Acquisition {
+  readonly name: string;
+  readonly url: string;
+  readonly branch: string | null;
+  readonly depth: number | null;
+  readonly mountPoint: HostPath;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export class Service implements Handlers {
+  readonly #options: ServiceOptions;
+  readonly #registry: Registry;
+  readonly #layout: Layout;
+  readonly #locks = new KeyedLock();
+  /** Names of acquisitions under way. */
+  readonly #names = new Set<string>();
+  /** Why a repository is not mounted though it should be, by id. */
+  readonly #failures = new Map<string, string>();
+  readonly #log = logger("daemon");
+
+  constructor(options: ServiceOptions) {
+    this.#options = options;
+    this.#registry = options.registry;
+    this.#layout = options.layout;
+  }
+
+  /** Mounts what was mounted; a repository that fails is logged and leaves the others alone. */
+  async mountAll(signal: AbortSignal): Promise<void> {
+    const wanted = this.#registry.all().filter((record) => record.wanted === "mounted");
+    await Promise.allSettled(
+      wanted.map(({ id, mountPoint }) =>
+        this.#locks.run(mountPoint, async () => {
+          const record = this.#registry.byId(id);
+          // A verb was faster.
+          if (record === null || record.wanted !== "mounted" || this.#isMounted(record)) return;
+          await registerSecretsOfRemote(record, this.#layout);
+          await this.#mountRegistered(record);
+        }, signal)
+      ),
+    );
+  }
+
+  /** For `Mounts`: a mount is gone that no verb unmounted. */
+  readonly onUnmounted = (repoId: string, cause: string): void => {
+    this.#failures.set(repoId, `mount is gone: ${cause}`);
+  };
+
+  readonly ping = (): Promise<Result<"ping">> =>
+    Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
+
+  readonly "stop-if-unused" = (): Promise<Result<"stop-if-unused">> => {
+    const { live } = this.#options;
+    const unused = live !== null && this.#locks.busyCount === 0 &&
+      this.#registry.all().length === 0;
+    if (unused) live.stop();
+    return Promise.resolve({ stopping: unused });
+  };
+
+  readonly mount = async (params: Params<"mount">, context: Context): Promise<MountResult> => {
+    const { record, acquired } = await this.#locks.run(params.dir, () => {
+      const url = parseRemote(params.url).url;
+      this.#options.live?.checkRights(url);
+      const existing = this.#registry.byMountPoint(params.dir);
+      return existing === null
+        ? this.#acquireNamed(params, context)
+        : this.#mountAgain(existing, params, url, context);
+    }, context.signal);
+    // The tree answers from here on: an abort ends the waiting, and undoes nothing.
+    if (params.wait === "history") {
+      await this.#options.live?.history.wait(
+        record.id,
+        ({ step, percent }) => {
+          // The server's steps before are short.
+          const known = step === "Receiving objects" ? percent : null;
+          context.onProgress({ phase: "Fetching the history", percent: known });
+        },
+        context.signal,
+      );
+    }
+    return this.#resultOf(record, acquired);
+  };
+
+  readonly "add-repo" = (params: Params<"add-repo">, context: Context): Promise<MountResult> => {
+    const root = params.mountRoot ?? this.#options.mountRoot;
+    checkName(params.name);
+    if (root === null) {
+      throw new Failure("usage", "Cannot add a repository: give --mount-root, an absolute path");
+    }
+    const mountPoint = `${root}/${params.name}` as HostPath;
+    return this.#locks.run(mountPoint, async () => {
+      this.#options.live?.checkRights(parseRemote(params.remote).url);
+      return await this.#withName(params.name, async () => {
+        const request = { ...params, url: params.remote, mountPoint };
+        return this.#resultOf(await this.#acquire(request, context), true);
+      });
+    }, context.signal);
+  };
+
+  readonly unmount = (params: Params<"unmount">, context: Context): Promise<Result<"unmount">> =>
+    this.#withRepo(params.repo, context, async (record) => {
+      const { name: repo, mountPoint } = record;
+      if (this.#isMounted(record)) {
+        await this.#options.live?.mounts.unmount(record.id, { lazy: params.lazy });
+        this.#log.info("Unmounted", { repo, mountPoint });
+      } else if (record.wanted === "unmounted") {
+        throw new Failure("not-mounted", `Cannot unmount ${mountPoint}: it is not mounted`);
+      }
+      this.#failures.delete(record.id);
+      this.#registry.update(record.id, { wanted: "unmounted" });
+      return { repo, mountPoint };
+    });
+
+  readonly remount = (params: Params<"remount">, context: Context): Promise<Result<"remount">> =>
+    this.#withRepo(params.repo, context, async (record) => {
+      this.#options.live?.checkRights(record.remote);
+      if (this.#isMounted(record)) {
+        await this.#options.live?.mounts.unmount(record.id, { lazy: false });
+      }
+      await this.#mountRegistered(record);
+      return { repo: record.name, mountPoint: record.mountPoint };
+    });
+
+  readonly "remove-repo" = (
+    params: Params<"remove-repo">,
+    context: Context,
+  ): Promise<Result<"remove-repo">> =>
+    this.#withRepo(params.repo, context, async (record) => {
+      const onlyHere = await this.#onlyHere(record, params.force);
+      const { name: repo, mountPoint } = record;
+      if (params.dryRun) return { repo, mountPoint, removed: false, onlyHere };
+      if (onlyHere.length > 0 && !params.force) {
+        throw new Failure(
+          "failed",
+          `Cannot remove ${repo}: ${onlyHere.join(", ")} would be lost, which are on no remote ` +
+            "branch; push them, or add --force",
+        );
+      }
+      if (this.#isMounted(record)) {
+        await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
+      }
+      await this.#remove(record);
+      // Only ever an empty directory: everything else is somebody's.
+      await removeMountPoint([mountPoint]);
+      this.#log.info("Removed repository", { repo, mountPoint });
+      return { repo, mountPoint, removed: true, onlyHere };
+    });
+
+  readonly "list-repos" = (): Promise<Result<"list-repos">> => {
+    const repos = this.#registry.all().map((record) => ({
+      repo: record.name,
+      state: this.#stateOf(record),
+      mountPoint: record.mountPoint,
+      remote: record.remote,
+      branch: record.branch,
+    }));
+    return Promise.resolve({ repos });
+  };
+
+  readonly status = async ({ repo }: Params<"status">): Promise<Result<"status">> => {
+    const records = repo === null ? this.#registry.all() : [this.#find(repo, { inside: true })];
+    const repos = await Promise.all(records.map((record) => {
+      const failure = this.#failures.get(record.id) ?? null;
+      return statusOf(record, this.#layout, this.#stateOf(record), failure);
+    }));
+    return { repos };
+  };
+
+  /** Throws Failure. `inside`: a directory within the mount will do. */
+  #find(selector: Selector, options: { inside: boolean } = { inside: false }): RepoRecord {
+    if (selector.by === "name") {
+      const record = this.#registry.byName(selector.name);
+      if (record !== null) return record;
+      const name = JSON.stringify(selector.name);
+      throw new Failure("failed", `Cannot find the repository ${name}: see afs list-repos`);
+    }
+    const { dir } = selector;
+    const found = this.#registry.byMountPoint(dir) ??
+      this.#registry.all().find((record) =>
+        options.inside && dir.startsWith(`${record.mountPoint}/`)
+      );
+    if (found !== undefined) return found;
+    throw new Failure("failed", `Cannot find a repository at ${dir}: see afs list-repos`);
+  }
+
+  /** Runs `work` when nothing else is being done to the repository. */
+  #withRepo<T>(
+    selector: Selector,
+    context: Context,
+    work: (record: RepoRecord) => Promise<T>,
+  ): Promise<T> {
+    const lookedUp = this.#find(selector);
+    return this.#locks.run(
+      lookedUp.mountPoint,
+      () => work(this.#find(selector)),
+      context.signal,
+    );
+  }
+
+  #isMounted(record: RepoRecord): boolean {
+    return this.#options.live?.mounts.isMounted(record.id) ?? false;
+  }
+
+  #stateOf(record: RepoRecord): "mounted" | "unmounted" | "failed" {
+    if (this.#isMounted(record)) return "mounted";
+    return this.#failures.has(record.id) ? "failed" : "unmounted";
+  }
+
+  #resultOf(before: RepoRecord, acquired: boolean): MountResult {
+    const record = this.#registry.byId(before.id) ?? before;
+    return {
+      repo: record.name,
+      mountPoint: record.mountPoint,
+      remote: record.remote,
+      head: record.baseCommitOid,
+      ref: record.ref,
+      history: historyText(record),
+      acquired,
+      mounted: this.#isMounted(record),
+    };
+  }
+
+  async #acquireNamed(
+    params: Params<"mount">,
+    context: Context,
+  ): Promise<{ record: RepoRecord; acquired: boolean }> {
+    const { url, dir, branch, depth, uid, gid } = params;
+    const name = params.name ?? this.#freeName(baseName(dir));
+    return await this.#withName(name, async () => {
+      const mountPoint = dir as HostPath;
+      const request = { name, url, branch, depth, mountPoint, uid, gid };
+      return { record: await this.#acquire(request, context), acquired: true };
+    });
+  }
+
+  #freeName(wish: string): string {
+    const taken = (name: string) => this.#names.has(name) || this.#registry.byName(name) !== null;
+    let name = wish;
+    for (let number = 2; taken(name); number++) name = `${wish}-${number}`;
+    return name;
+  }
+
+  async #withName<T>(name: string, work: () => Promise<T>): Promise<T> {
+    if (this.#names.has(name) || this.#registry.byName(name) !== null) throw nameTaken(name);
+    this.#names.add(name);
+    try {
+      return await work();
+    } finally {
+      this.#names.delete(name);
+    }
+  }
+
+  /** Makes, registers and mounts a repository; a failure of any of these leaves nothing. */
+  async #acquire(request: Acquisition, context: Context): Promise<RepoRecord> {
+    const wanted = await checkMountPoint(request.mountPoint, {
+      records: this.#registry.all(),
+      isWritable,
+    });
+    const progress = new AcquireSteps(context.onProgress);
+    const record = await acquire({ ...request, mountPoint: wanted.path }, {
+      layout: this.#layout,
+      register: (record) => this.#registry.insert(record),
+      onProgress: (event) => progress.show(event),
+      signal: context.signal,
+    });
+    let made: HostPath[] = [];
+    try {
+      made = await makeMountPoint(record.mountPoint, ownerOf(record));
+      if (this.#options.live !== null) {
+        context.signal.throwIfAborted();
+        context.onProgress({ phase: "Mounting", percent: null });
+        await this.#options.live.mounts.mount(record);
+        await this.#undoMountIfAborted(record, context.signal);
+      }
+    } catch (error) {
+      await this.#remove(record).catch((cause) => {
+        this.#log.error("Could not undo", { repo: record.name, error: messageOf(cause) });
+      });
+      await removeMountPoint(made);
+      throw error;
+    }
+    this.#log.info("Acquired repository", {
+      repo: record.name,
+      remote: record.remote,
+      commit: record.baseCommitOid,
+      mountPoint: record.mountPoint,
+    });
+    this.#options.live?.history.ensure(record);
+    return record;
+  }
+
+  async #undoMountIfAborted(record: RepoRecord, signal: AbortSignal): Promise<void> {
+    if (!signal.aborted) return;
+    await this.#options.live?.mounts.unmount(record.id, { lazy: true });
+    throw signal.reason;
+  }
+
+  /** `mount` of what is registered there already: no acquisition, the base stays. */
+  async #mountAgain(
+    record: RepoRecord,
+    params: Params<"mount">,
+    url: string,
+    context: Context,
+  ): Promise<{ record: RepoRecord; acquired: boolean }> {
+    refuseOther(record, params, url);
+    await this.#renewCredentials(record, params.url);
+    if (!this.#isMounted(record)) {
+      context.onProgress({ phase: "Mounting", percent: null });
+      await this.#mountRegistered(record);
+    }
+    return { record, acquired: false };
+  }
+
+  /** A new token in the URL replaces the one that is kept. */
+  async #renewCredentials(record: RepoRecord, url: string): Promise<void> {
+    const { credentials } = parseRemote(url);
+    const { credentialsPath } = this.#layout.repo(record.id);
+    if (credentials === null || !await pathExists(credentialsPath)) return;
+    await writeCredentials(credentialsPath, credentials, ownerOf(record));
+    await registerSecretsOfRemote(record, this.#layout);
+  }
+
+  /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */
+  async #mountRegistered(record: RepoRecord): Promise<void> {
+    const { name: repo, mountPoint } = record;
+    let made: HostPath[] = [];
+    try {
+      await checkMountPoint(mountPoint, {
+        records: this.#registry.all(),
+        own: record.id,
+        isWritable,
+      });
+      // /tmp and the like are empty after a reboot.
+      made = await makeMountPoint(mountPoint, ownerOf(record));
+      await this.#options.live?.mounts.mount(record);
+    } catch (error) {
+      await removeMountPoint(made);
+      this.#failures.set(record.id, messageOf(error));
+      this.#log.error("Could not mount", { repo, mountPoint, error: messageOf(error) });
+      throw error;
+    }
+    this.#failures.delete(record.id);
+    this.#registry.update(record.id, { wanted: "mounted" });
+    this.#log.info("Mounted", { repo, mountPoint });
+    this.#options.live?.history.ensure(record);
+  }
+
+  /** What removal would lose. Not knowing is a reason to refuse, unless forced. */
+  async #onlyHere(record: RepoRecord, force: boolean): Promise<string[]> {
+    try {
+      const found = await whatExistsOnlyHere(record, this.#layout);
+      return found.map(({ where, count }) =>
+        `${count} ${count === 1 ? "commit" : "commits"} on ${where}`
+      );
+    } catch (error) {
+      if (force) return ["what its git directory holds, which cannot be read"];
+      throw new Failure(
+        "failed",
+        `Cannot remove ${record.name}: its git directory cannot be read (${
+          messageOf(error)
+        }), so ` +
+          "it may hold commits that are nowhere else; add --force to remove it all the same",
+        { cause: error },
+      );
+    }
+  }
+
+  /** Removes a repository that is not mounted. */
+  async #remove(record: RepoRecord): Promise<void> {
+    const last = this.#registry.byStore(record.storeId).every((other) => other.id === record.id);
+    if (last) await this.#options.live?.history.stop(record.storeId);
+    await removeRepo(record, { layout: this.#layout, registry: this.#registry });
+    this.#failures.delete(record.id);
+  }
+}
+
+/** Throws Failure (busy: another repository is there; usage: it is there in another form). */
+function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): void {
+  const fail = (what: string) =>
+    new Failure(
+      "busy",
+      `Cannot mount at ${params.dir}: ${what}; choose another directory, or remove-repo --name ` +
+        record.name,
+    );
+  const plain = (text: string) => text.replace(/\/+$/, "");
+  if (plain(url) !== plain(record.remote)) {
+    throw fail(`"${record.name}" of ${record.remote} is registered there`);
+  }
+  if (params.branch !== null && params.branch !== record.branch) {
+    const branch = record.branch === null ? "the remote's default branch" : record.branch;
+    throw fail(`"${record.name}" with ${branch} is registered there`);
+  }
+  if (params.depth !== null && params.depth !== record.depth) {
+    throw fail(`"${record.name}" with another depth is registered there`);
+  }
+  if (params.name !== null && params.name !== record.name) {
+    throw fail(`it is registered there as "${record.name}"`);
+  }
+}
+
+function baseName(dir: string): string {
+  // "/" has none; checkMountPoint refuses it.
+  return dir.slice(dir.lastIndexOf("/") + 1).trim() || "root";
+}
+
+const PHASES = {
+  check: "Checking",
+  fetch: "Fetching the newest commit",
+  prepare: "Preparing the work tree",
+} as const;
+
+/** Turns events of an acquisition into progress: one line per phase, percent within. */
+class AcquireSteps {
+  readonly #onProgress: (progress: Omit<Progress, "kind">) => void;
+  #last = "";
+
+  constructor(onProgress: (progress: Omit<Progress, "kind">) => void) {
+    this.#onProgress = onProgress;
+  }
+
+  show({ phase, state, transfer }: AcquireProgress): void {
+    if (state === "end") return;
+    const percent = transfer?.percent ?? null;
+    const text = state === "waiting" ? "Waiting for another fetch" : PHASES[phase];
+    const line = `${text} ${percent}`;
+    // git reports several times a second without news.
+    if (line === this.#last) return;
+    this.#last = line;
+    this.#onProgress({ phase: text, percent });
+  }
+}

@@ -1,0 +1,63 @@
+/** What `status` says about one repository. */
+
+import type { RepoStatus } from "../control/api.ts";
+import { aheadBehind, readHead } from "../git/user_git_dir.ts";
+import type { Layout } from "../repo/layout.ts";
+import { userGitDirOf } from "../repo/owner.ts";
+import { hydratedOf } from "../repo/registry.ts";
+import type { RepoRecord } from "../repo/types.ts";
+
+/** `failure`: why it is not mounted though it should be. Never throws. */
+export async function statusOf(
+  record: RepoRecord,
+  layout: Layout,
+  state: RepoStatus["state"],
+  failure: string | null,
+): Promise<RepoStatus> {
+  const [head, distance] = await Promise.all([headOf(record, layout), distanceOf(record, layout)]);
+  const hydrated = hydratedOf(layout.store(record.storeId));
+  return {
+    repo: record.name,
+    state,
+    mountPoint: record.mountPoint,
+    remote: record.remote,
+    head: head.commitOid,
+    ref: head.ref,
+    ahead: distance?.ahead ?? null,
+    behind: distance?.behind ?? null,
+    diverged: distance === null ? null : distance.ahead > 0 && distance.behind > 0,
+    lastFetch: record.lastFetchAt,
+    result: failure ?? record.fetchResult,
+    hydratedBlobs: hydrated.blobs,
+    hydratedBytes: hydrated.sizeBytes,
+    // Nothing can be written in a read-only mount.
+    overlayDirty: false,
+    history: historyText(record),
+    uid: record.uid,
+    gid: record.gid,
+  };
+}
+
+/** `fetching`, `full` or `shallow:<depth>`. */
+export function historyText({ history, depth }: Pick<RepoRecord, "history" | "depth">): string {
+  return history === "shallow" ? `shallow:${depth ?? "?"}` : history;
+}
+
+async function headOf(record: RepoRecord, layout: Layout) {
+  try {
+    return await readHead(userGitDirOf(record, layout));
+  } catch {
+    // The directory is the user's, who may have broken it, or it is another user's.
+    return { ref: record.ref, commitOid: null };
+  }
+}
+
+/** Null while commits are missing: git would count what is there and be wrong. */
+async function distanceOf(record: RepoRecord, layout: Layout) {
+  if (record.history !== "full") return null;
+  try {
+    return await aheadBehind(userGitDirOf(record, layout));
+  } catch {
+    return null;
+  }
+}

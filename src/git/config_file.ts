@@ -1,0 +1,25 @@
+/** Text of git configuration files that are ours to write: no git process is needed for them. */
+
+import { Bug } from "../failure.ts";
+
+/** [section, subsection or null, key, value], in the order they are written. */
+export type ConfigEntry = readonly [string, string | null, string, string];
+
+/** A configuration file. Throws Bug for what cannot be in one. */
+export function configText(entries: readonly ConfigEntry[]): string {
+  let text = "";
+  let open = "";
+  for (const [section, subsection, key, value] of entries) {
+    const header = subsection === null ? `[${section}]` : `[${section} ${quoted(subsection)}]`;
+    if (header !== open) text += `${header}\n`;
+    open = header;
+    text += `\t${key} = ${quoted(value)}\n`;
+  }
+  return text;
+}
+
+/** In double quotes a backslash and a quote are escaped, and blanks, `#` and `;` are plain. */
+function quoted(text: string): string {
+  if (/[\n\0]/.test(text)) throw new Bug("a configuration value with a newline");
+  return `"${text.replaceAll(/[\\"]/g, "\\$&")}"`;
+}

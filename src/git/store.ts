@@ -1,0 +1,423 @@
+/**
+ * Stores: bare partial repositories that all mounts of a remote share. Fetches land there; its refs
+ * mirror the remote's.
+ *
+ * Invariants
+ *  1. A store exists when its `git` folder does: a clone is made as `git.new`, gets its
+ *     configuration, and is then renamed. What a killed process left as `git.new` is removed by the
+ *     next one.
+ *  2. The caller holds the store's lock during `prepareStore`, so that one process works there.
+ *  3. Its configuration is written by us only, as a whole, by rename.
+ *  4. It has no secret: the configuration names the credentials file.
+ *  5. Everything in it may be read by others (0755, 0444 or 0644) and written by us only.
+ */
+
+import { Failure } from "../failure.ts";
+import { configText } from "./config_file.ts";
+import { credentialConfig, credentialEntries, type CredentialSource } from "./credentials.ts";
+import { gitCauseOf, gitFailure } from "./errors.ts";
+import {
+  makeFolder,
+  pathExists,
+  readTextIfExists,
+  removeTree,
+  writeFileAtomically,
+} from "./files.ts";
+import { isOid, type ObjectFormat, type Oid, oid } from "./oid.ts";
+import { GitError, gitText, runGit } from "./process.ts";
+
+/** What git says about a transfer, e.g. `Receiving objects`, 45. */
+export interface TransferProgress {
+  readonly step: string;
+  /** 0 to 100; null: unknown. */
+  readonly percent: number | null;
+  /** The whole line. */
+  readonly text: string;
+}
+
+export interface StoreRequest {
+  /** Without credentials. */
+  readonly remoteUrl: string;
+  readonly credentials: CredentialSource | null;
+  /** Branch, tag or full ref; null: the remote's HEAD. */
+  readonly branch: string | null;
+  readonly depth: number | null;
+  /** Folder of the store, which exists. */
+  readonly storeDir: string;
+  /** `<storeDir>/git`. */
+  readonly gitDir: string;
+  /** Whether `--depth` may be used on an existing store: nobody fetches its history now. */
+  readonly mayDeepen: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: TransferProgress) => void;
+}
+
+/** The commit to mount and what is known about its store. */
+export interface StoreState {
+  /** `refs/heads/main`; null: a tag, HEAD is detached. */
+  readonly ref: string | null;
+  readonly commitOid: Oid;
+  readonly treeOid: Oid;
+  readonly commitTimeSeconds: number;
+  readonly objectFormat: ObjectFormat;
+  /** False: the server knows no filters, so all blobs of what was fetched are here. */
+  readonly partial: boolean;
+  /** Whether commits have parents that are not here. */
+  readonly shallow: boolean;
+  /** The branch the remote's HEAD names (`refs/heads/main`); null: not known. */
+  readonly remoteHead: string | null;
+  /** Whether this call made the store. */
+  readonly created: boolean;
+}
+
+/** A stalled transfer is cut after 30 s without a byte; one that moves has no limit. */
+const TRANSFER_CONFIG = ["http.lowSpeedLimit=1", "http.lowSpeedTime=30"];
+
+/** By default small packs are unpacked; we want packs only, since `.promisor` belongs to a pack. */
+const STORE_CONFIG = ["fetch.unpackLimit=1", "transfer.unpackLimit=1"];
+
+/**
+ * For every `git fetch` of ours in a store. A filter makes git call the remote a promisor, so a
+ * store that is not partial must have none: over dumb http each missing object would start another
+ * fetch that finds it missing, without end.
+ */
+export function fetchOptions(partial: boolean): string[] {
+  return [
+    "--progress",
+    "--no-write-fetch-head",
+    "--no-auto-maintenance",
+    "--recurse-submodules=no",
+    ...(partial ? ["--filter=blob:none"] : []),
+  ];
+}
+
+export const FETCH_CONFIG = [...TRANSFER_CONFIG, ...STORE_CONFIG];
+
+/**
+ * Makes the store, or fetches the newest commit of the branch into an existing one, whose
+ * configuration stays as it is: the caller writes it when nothing can fail any more. Throws
+ * Failure, or the signal's reason; a store that was not there before is then not there.
+ */
+export async function prepareStore(request: StoreRequest): Promise<StoreState> {
+  const action = `mount ${request.remoteUrl}`;
+  await removeTree(newGitDirOf(request));
+  try {
+    if (await pathExists(request.gitDir)) return await updateStore(request);
+    return await createStore(request);
+  } catch (error) {
+    request.signal?.throwIfAborted();
+    if (gitCauseOf(error) === "no-branch") throw noSuchBranch(request);
+    throw gitFailure(action, error);
+  }
+}
+
+/** True when the store's history is complete. */
+export async function isShallow(gitDir: string): Promise<boolean> {
+  return (await readTextIfExists(`${gitDir}/shallow`) ?? "") !== "";
+}
+
+/** `Receiving objects:  45% (9/20), 1.2 MiB` to its parts; null for other lines. */
+export function parseProgress(line: string): TransferProgress | null {
+  const match = /^(?:remote: )?([A-Z][A-Za-z ]+):\s+(?:(\d+)%|(\d+))/.exec(line);
+  if (match === null) return null;
+  const percent = match[2] === undefined ? null : Number(match[2]);
+  return { step: match[1] as string, percent, text: line };
+}
+
+/** Passes the progress lines of git on. */
+export function progressTo(
+  onProgress: ((progress: TransferProgress) => void) | undefined,
+): (line: string) => void {
+  return (line) => {
+    const progress = parseProgress(line);
+    if (progress !== null) onProgress?.(progress);
+  };
+}
+
+/**
+ * Writes the configuration of a store. Called again when another mount's credentials are to be
+ * used. Null: the remote needs none.
+ */
+export async function writeStoreConfig(
+  gitDir: string,
+  store: {
+    readonly remoteUrl: string;
+    readonly objectFormat: ObjectFormat;
+    readonly partial: boolean;
+    readonly credentials: CredentialSource | null;
+  },
+): Promise<void> {
+  const text = configText([
+    // Version 1: an older git than knows partial clones and object formats refuses it.
+    ["core", null, "repositoryFormatVersion", "1"],
+    ["core", null, "bare", "true"],
+    ["core", null, "fileMode", "true"],
+    ["core", null, "bigFileThreshold", "1m"],
+    ...(store.objectFormat === "sha1"
+      ? []
+      : [["extensions", null, "objectFormat", store.objectFormat] as const]),
+    ["remote", "origin", "url", store.remoteUrl],
+    ...(store.partial ? PROMISOR_ENTRIES : []),
+    ["gc", null, "auto", "0"],
+    ["maintenance", null, "auto", "false"],
+    ...credentialEntries(store.credentials),
+  ]);
+  await writeFileAtomically(`${gitDir}/config`, text, 0o644);
+}
+
+/** What makes a remote one from which git fetches missing objects by itself. */
+export const PROMISOR_ENTRIES = [
+  ["remote", "origin", "promisor", "true"],
+  ["remote", "origin", "partialCloneFilter", "blob:none"],
+] as const;
+
+/** What our configuration of a store says. */
+export async function readStoreConfig(
+  gitDir: string,
+): Promise<{ objectFormat: ObjectFormat; partial: boolean }> {
+  const text = await readTextIfExists(`${gitDir}/config`) ?? "";
+  return {
+    objectFormat: /objectformat\s*=\s*"?sha256/i.test(text) ? "sha256" : "sha1",
+    partial: /promisor\s*=\s*"?true/i.test(text),
+  };
+}
+
+function newGitDirOf(request: StoreRequest): string {
+  return `${request.storeDir}/git.new`;
+}
+
+async function createStore(request: StoreRequest): Promise<StoreState> {
+  const gitDir = newGitDirOf(request);
+  try {
+    const { filtered } = await clone(request, gitDir, { depth: request.depth ?? 1 });
+    const cloned = await readStoreConfig(gitDir);
+    const partial = filtered && await hasPromisorPack(gitDir);
+    const head = await readHeadFile(gitDir);
+    await writeStoreConfig(gitDir, { ...request, objectFormat: cloned.objectFormat, partial });
+    const [state] = await Promise.all([
+      resolve(gitDir, head.ref ?? "HEAD", emptyOf(request)),
+      openStore(gitDir),
+    ]);
+    await Deno.rename(gitDir, request.gitDir);
+    return {
+      ...state,
+      ref: head.ref,
+      objectFormat: cloned.objectFormat,
+      partial,
+      shallow: await isShallow(request.gitDir),
+      remoteHead: request.branch === null ? head.ref : null,
+      created: true,
+    };
+  } catch (error) {
+    await removeTree(gitDir);
+    throw error;
+  }
+}
+
+/**
+ * Three requests at an http server: capabilities, refs, pack. Whole history where the server cannot
+ * give less.
+ */
+async function clone(
+  request: StoreRequest,
+  gitDir: string,
+  options: { readonly depth: number | null },
+): Promise<{ filtered: boolean }> {
+  const report = progressTo(request.onProgress);
+  try {
+    const { stderr } = await runGit([
+      "clone",
+      "--bare",
+      "--progress",
+      "--no-tags",
+      "--single-branch",
+      "--no-recurse-submodules",
+      "--template=",
+      "--origin=origin",
+      "--filter=blob:none",
+      ...(options.depth === null ? [] : [`--depth=${options.depth}`]),
+      ...(request.branch === null ? [] : [`--branch=${shortName(request.branch)}`]),
+      "--",
+      request.remoteUrl,
+      gitDir,
+    ], {
+      config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
+      ...(request.signal === undefined ? {} : { signal: request.signal }),
+      onStderr: report,
+    });
+    // upload-pack without uploadpack.allowFilter, or an old server (fetch-pack.c).
+    return { filtered: !/filtering not recognized by server/.test(stderr) };
+  } catch (error) {
+    if (options.depth === null || gitCauseOf(error) !== "shallow-unsupported") throw error;
+    await removeTree(gitDir);
+    return await clone(request, gitDir, { depth: null });
+  }
+}
+
+/** `refs/heads/x` to `x`: `git clone --branch` takes short names. */
+function shortName(branch: string): string {
+  return branch.replace(/^refs\/(?:heads|tags)\//, "");
+}
+
+/** Null ref: detached. Our own clone, so the text is git's. */
+async function readHeadFile(gitDir: string): Promise<{ ref: string | null }> {
+  const text = (await readTextIfExists(`${gitDir}/HEAD`) ?? "").trim();
+  return { ref: text.startsWith("ref: ") ? text.slice(5) : null };
+}
+
+function emptyOf(request: StoreRequest): Failure {
+  return new Failure(
+    "failed",
+    `Cannot mount ${request.remoteUrl}: it is empty, or its HEAD names no branch; push a commit, or name a branch`,
+  );
+}
+
+function noSuchBranch(request: StoreRequest): Failure {
+  const branch = request.branch ?? "HEAD";
+  return new Failure(
+    "failed",
+    `Cannot mount ${request.remoteUrl}: it has no branch or tag "${branch}"; see \`git ls-remote ${request.remoteUrl}\``,
+  );
+}
+
+/** The commit a ref names, with tags peeled. Throws `missing` when there is no such commit here. */
+async function resolve(
+  gitDir: string,
+  rev: string,
+  missing: Failure,
+): Promise<{ commitOid: Oid; treeOid: Oid; commitTimeSeconds: number }> {
+  let text: string;
+  try {
+    text = await gitText(
+      ["rev-list", "--max-count=1", "--no-commit-header", "--format=%H %T %ct", rev, "--"],
+      { gitDir, probe: true },
+    );
+  } catch (error) {
+    if (!(error instanceof GitError)) throw error;
+    throw missing;
+  }
+  const [commit = "", tree = "", time = ""] = text.split(" ");
+  // A commit may carry any text as its time.
+  const seconds = /^\d{1,15}$/.test(time) ? Number(time) : 0;
+  return { commitOid: oid(commit), treeOid: oid(tree), commitTimeSeconds: seconds };
+}
+
+/** index-pack makes `.promisor` files 0600; the mounts' owners read the folder. */
+async function openStore(gitDir: string): Promise<void> {
+  await Deno.chmod(gitDir, 0o755);
+  await makeFolder(`${gitDir}/objects/info`, 0o755);
+  await openPacks(`${gitDir}/objects/pack`);
+}
+
+/** Whether what was fetched is marked as incomplete: not over dumb http. */
+async function hasPromisorPack(gitDir: string): Promise<boolean> {
+  for await (const entry of Deno.readDir(`${gitDir}/objects/pack`)) {
+    if (entry.name.endsWith(".promisor")) return true;
+  }
+  return false;
+}
+
+/** Makes every file of a pack folder readable by all and writable by none. */
+export async function openPacks(packDir: string): Promise<void> {
+  for await (const entry of Deno.readDir(packDir)) {
+    if (!entry.isFile || entry.name.startsWith("tmp_")) continue;
+    try {
+      await Deno.chmod(`${packDir}/${entry.name}`, 0o444);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
+interface RemoteTip {
+  /** `refs/heads/x` or `refs/tags/x`; null: HEAD is detached. */
+  readonly fullRef: string | null;
+  readonly oid: Oid;
+  readonly remoteHead: string | null;
+}
+
+async function updateStore(request: StoreRequest): Promise<StoreState> {
+  const { gitDir } = request;
+  const known = await readStoreConfig(gitDir);
+  const tip = await askTip(request);
+  const missing = noSuchBranch(request);
+  // The commit may be here already: another mount of an unchanged remote then needs no transfer.
+  let state = await resolve(gitDir, tip.oid, missing).catch(() => null);
+  let fetched = false;
+  if (state === null || request.depth !== null) {
+    await fetchTip(request, tip, known.partial);
+    fetched = true;
+    state = await resolve(gitDir, tip.oid, missing);
+  }
+  if (fetched) await openPacks(`${gitDir}/objects/pack`);
+  return {
+    ...state,
+    ref: tip.fullRef?.startsWith("refs/heads/") === true ? tip.fullRef : null,
+    ...known,
+    shallow: await isShallow(gitDir),
+    remoteHead: tip.remoteHead,
+    created: false,
+  };
+}
+
+/** What the remote has now: two requests at an http server. */
+async function askTip(request: StoreRequest): Promise<RemoteTip> {
+  const { branch } = request;
+  const wanted = branch === null ? [] : candidates(branch);
+  const text = await gitText(["ls-remote", "--symref", "origin", "HEAD", ...wanted], {
+    gitDir: request.gitDir,
+    config: [...TRANSFER_CONFIG, ...credentialConfig(request.credentials)],
+    ...(request.signal === undefined ? {} : { signal: request.signal }),
+  });
+  const { refs, remoteHead } = parseRemoteRefs(text);
+  const fullRef = branch === null ? remoteHead : wanted.find((ref) => refs.has(ref)) ?? null;
+  const found = refs.get(branch === null ? "HEAD" : fullRef ?? "");
+  if (found === undefined) throw branch === null ? emptyOf(request) : noSuchBranch(request);
+  return { fullRef, oid: found, remoteHead };
+}
+
+/** In the order of `git clone --branch`. */
+function candidates(branch: string): string[] {
+  if (branch.startsWith("refs/")) return [branch];
+  return [`refs/heads/${branch}`, `refs/tags/${branch}`];
+}
+
+/** Output of `git ls-remote --symref`. */
+export function parseRemoteRefs(
+  text: string,
+): { refs: Map<string, Oid>; remoteHead: string | null } {
+  const refs = new Map<string, Oid>();
+  let remoteHead: string | null = null;
+  for (const line of text.split("\n")) {
+    const [left = "", name = ""] = line.split("\t");
+    if (left.startsWith("ref: ") && name === "HEAD") remoteHead = left.slice(5);
+    else if (isOid(left)) refs.set(name, left);
+  }
+  return { refs, remoteHead };
+}
+
+/**
+ * With `--depth` when the store is shallow; without it git would make a whole store shallow. While
+ * another process brings the history in, `--depth` would wait for its shallow.lock: a plain fetch
+ * does not, but brings the branch's history with it.
+ */
+async function fetchTip(request: StoreRequest, tip: RemoteTip, partial: boolean): Promise<void> {
+  const shallow = await isShallow(request.gitDir);
+  const depth = shallow && request.mayDeepen ? [`--depth=${request.depth ?? 1}`] : [];
+  const source = tip.fullRef ?? "HEAD";
+  const fetch = async (refspec: string) => {
+    await runGit(["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec], {
+      gitDir: request.gitDir,
+      config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
+      ...(request.signal === undefined ? {} : { signal: request.signal }),
+      onStderr: progressTo(request.onProgress),
+    });
+  };
+  try {
+    await fetch(tip.fullRef === null ? source : `+${source}:${source}`);
+  } catch (error) {
+    if (gitCauseOf(error) !== "lock") throw error;
+    // A branch `a` that became `a/b`: the objects are what matters, refs are the history's affair.
+    await fetch(source);
+  }
+}

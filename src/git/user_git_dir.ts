@@ -1,0 +1,387 @@
+/**
+ * The user's git directory: what the gitfile at the root of a mount names. It belongs to the
+ * mount's owner, and its objects are the store's by alternates.
+ *
+ * Invariants
+ *  1. It has no secret: the configuration names the credentials file.
+ *  2. Until `createUserGitDir` has given it away it is ours; from then on it is hostile input, and
+ *     everything that reads or writes there runs with the owner's uid and gid.
+ *  3. No process of ours there sees the work tree: core.worktree is never set (the gitfile's
+ *     folder is the work tree for the user's git), and GIT_WORK_TREE is an empty folder for ours.
+ *  4. One that exists is left alone.
+ *
+ * Write order: everything below a temporary name, ownership, then the rename.
+ */
+
+import { bytesOf, byteString, byteStringOfText } from "../path.ts";
+import { configText } from "./config_file.ts";
+import { credentialEntries, type CredentialSource } from "./credentials.ts";
+import { giveTree, makeFolder, pathExists, removeTree, writeFileAtomically } from "./files.ts";
+import { isOid, type ObjectFormat, type Oid } from "./oid.ts";
+import { GitError, gitText, type Owner, runGit, type RunOptions } from "./process.ts";
+import {
+  packedRefsText,
+  planRefs,
+  readRefs,
+  type Refs,
+  trackingRefs,
+  updateRefInput,
+} from "./refs.ts";
+import { PROMISOR_ENTRIES } from "./store.ts";
+import { alternateOf } from "./view.ts";
+
+/** How our commands run in a user's git directory. */
+export interface UserGitDir {
+  readonly gitDir: string;
+  /** An empty folder. */
+  readonly workTree: string;
+  /** Null: the daemon's own user. */
+  readonly owner: Owner | null;
+}
+
+export interface NewUserGitDir extends UserGitDir {
+  readonly storeGitDir: string;
+  readonly remoteUrl: string;
+  readonly credentials: CredentialSource | null;
+  readonly ref: string | null;
+  readonly commitOid: Oid;
+  readonly objectFormat: ObjectFormat;
+  readonly partial: boolean;
+  /** The branch the remote's HEAD names; null: not known. */
+  readonly remoteHead: string | null;
+  /** Content of the store's `shallow` file; "": whole history. */
+  readonly shallow: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface Head {
+  /** `refs/heads/main`; null: detached. */
+  readonly ref: string | null;
+  /** Null: the branch has no commit. */
+  readonly commitOid: Oid | null;
+}
+
+/** A command of a hostile repository may not hang us. */
+const TIMEOUT_MS = 30_000;
+/** So many new loose refs are packed. */
+const PACK_REFS_FROM = 100;
+const PUBLISH_TRIES = 3;
+
+/** Makes the directory, unless it exists. Throws GitError, Deno.errors, the signal's reason. */
+export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
+  if (await pathExists(options.gitDir)) return;
+  const temporary = `${options.gitDir}.new`;
+  await removeTree(temporary);
+  try {
+    await writeSkeleton(temporary, options);
+    const run = runOptions({ ...options, gitDir: temporary, owner: null }, options.signal);
+    await Promise.all([
+      runGit(["read-tree", options.commitOid], run),
+      // HEAD is a branch without commits until here, so this writes branch and reflogs as a clone.
+      runGit(["update-ref", "-m", `clone: from ${options.remoteUrl}`, "--stdin"], {
+        ...run,
+        stdin: new TextEncoder().encode(`update HEAD ${options.commitOid}\n`),
+      }),
+      writePackedRefs(temporary, options),
+    ]);
+    if (options.owner !== null) await giveTree(temporary, options.owner);
+    await Deno.rename(temporary, options.gitDir);
+  } catch (error) {
+    await removeTree(temporary);
+    throw error;
+  }
+}
+
+async function writeSkeleton(gitDir: string, options: NewUserGitDir): Promise<void> {
+  await makeFolder(gitDir, 0o700);
+  for (const folder of ["objects", "objects/info", "objects/pack", "refs", "info", "hooks"]) {
+    await makeFolder(`${gitDir}/${folder}`, 0o755);
+  }
+  const alternates = `${alternateOf(`${options.storeGitDir}/objects`)}\n`;
+  const head = options.ref === null ? options.commitOid : `ref: ${options.ref}`;
+  await Promise.all([
+    writeFileAtomically(`${gitDir}/objects/info/alternates`, alternates, 0o644),
+    writeFileAtomically(`${gitDir}/config`, userConfig(options), 0o644),
+    writeFileAtomically(`${gitDir}/info/exclude`, "", 0o644),
+    writeFileAtomically(`${gitDir}/HEAD`, `${head}\n`, 0o644),
+    options.shallow === ""
+      ? null
+      : writeFileAtomically(`${gitDir}/shallow`, options.shallow, 0o644),
+  ]);
+}
+
+function userConfig(options: NewUserGitDir): string {
+  const branch = options.ref?.replace(/^refs\/heads\//, "") ?? null;
+  const extended = options.partial || options.objectFormat !== "sha1";
+  return configText([
+    ["core", null, "repositoryFormatVersion", extended ? "1" : "0"],
+    ["core", null, "fileMode", "true"],
+    ["core", null, "bare", "false"],
+    ["core", null, "logAllRefUpdates", "true"],
+    ...(options.objectFormat === "sha1"
+      ? []
+      : [["extensions", null, "objectFormat", options.objectFormat] as const]),
+    ["remote", "origin", "url", options.remoteUrl],
+    ["remote", "origin", "fetch", "+refs/heads/*:refs/remotes/origin/*"],
+    ...(options.partial ? PROMISOR_ENTRIES : []),
+    ...(branch === null ? [] : [
+      ["branch", branch, "remote", "origin"] as const,
+      ["branch", branch, "merge", `refs/heads/${branch}`] as const,
+    ]),
+    // A gc would not see what the mount reads, and breaks stores of promisor packs.
+    ["gc", null, "auto", "0"],
+    ["maintenance", null, "auto", "false"],
+    ...credentialEntries(options.credentials),
+  ]);
+}
+
+/** Tracking refs and tags of what the store has, in one file however many there are. */
+async function writePackedRefs(gitDir: string, options: NewUserGitDir): Promise<void> {
+  const mirror = new Map(
+    await readRefs({ gitDir: options.storeGitDir, ...signalOf(options.signal) }, [
+      "refs/heads",
+      "refs/tags",
+    ]),
+  );
+  if (options.ref !== null) mirror.set(byteStringOfText(options.ref), options.commitOid);
+  const text = packedRefsText(trackingRefs(mirror));
+  await writeFileAtomically(`${gitDir}/packed-refs`, bytesOf(text), 0o644);
+  const head = options.remoteHead?.replace(/^refs\/heads\//, "");
+  if (head === undefined || !mirror.has(byteStringOfText(`refs/heads/${head}`))) return;
+  for (const folder of ["refs/remotes", "refs/remotes/origin"]) {
+    await makeFolder(`${gitDir}/${folder}`, 0o755);
+  }
+  const target = `ref: refs/remotes/origin/${head}\n`;
+  await writeFileAtomically(`${gitDir}/refs/remotes/origin/HEAD`, target, 0o644);
+}
+
+function signalOf(signal: AbortSignal | undefined): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}
+
+function runOptions(dir: UserGitDir, signal?: AbortSignal): RunOptions {
+  return {
+    gitDir: dir.gitDir,
+    workTree: dir.workTree,
+    owner: dir.owner,
+    probe: true,
+    timeoutMs: TIMEOUT_MS,
+    ...signalOf(signal),
+  };
+}
+
+/** Where HEAD is. Runs as the owner. Throws GitError when it is no repository any more. */
+export async function readHead(dir: UserGitDir): Promise<Head> {
+  const run = runOptions(dir);
+  const quiet = async (args: string[]) => {
+    try {
+      return await gitText(args, run);
+    } catch (error) {
+      // 1: HEAD is no symbolic ref, or names a branch without commits.
+      if (error instanceof GitError && error.code === 1) return null;
+      throw error;
+    }
+  };
+  const [ref, commit] = await Promise.all([
+    quiet(["symbolic-ref", "--quiet", "HEAD"]),
+    quiet(["rev-parse", "--quiet", "--verify", "HEAD^{commit}"]),
+  ]);
+  return { ref, commitOid: commit !== null && isOid(commit) ? commit : null };
+}
+
+/**
+ * Commits that only HEAD has and that only its upstream has; null without an upstream, or while
+ * commits are missing. Meaningless in a shallow repository, which the caller knows. Runs as the
+ * owner.
+ */
+export async function aheadBehind(
+  dir: UserGitDir,
+): Promise<{ ahead: number; behind: number } | null> {
+  try {
+    const args = ["rev-list", "--left-right", "--count", "HEAD...@{upstream}", "--"];
+    const [ahead = "", behind = ""] = (await gitText(args, runOptions(dir))).split("\t");
+    if (!/^\d+$/.test(ahead) || !/^\d+$/.test(behind)) return null;
+    return { ahead: Number(ahead), behind: Number(behind) };
+  } catch (error) {
+    if (error instanceof GitError) return null;
+    throw error;
+  }
+}
+
+/** Tracking refs and tags of the user, to be compared later by publishRefs. Runs as the owner. */
+export async function readTracking(dir: UserGitDir): Promise<Refs> {
+  return await readRefs(runOptions(dir), ["refs/remotes/origin", "refs/tags"]);
+}
+
+export interface Publication {
+  /** The store's refs/heads and refs/tags. */
+  readonly mirror: Refs;
+  /** The user's, before the fetch that brought `mirror`. */
+  readonly before: Refs;
+  /** The branch the remote's HEAD names; null: leave refs/remotes/origin/HEAD alone. */
+  readonly remoteHead: string | null;
+  /** Lines of the user's `shallow` file that are ours to remove. */
+  readonly shallowLines: readonly string[];
+}
+
+/**
+ * Shows a finished fetch to the user's git: tracking refs, tags, and history without its end. The
+ * objects must be in the store. Safe to repeat. Runs as the owner. Throws GitError.
+ */
+export async function publishRefs(dir: UserGitDir, news: Publication): Promise<void> {
+  const run = runOptions(dir);
+  for (let attempt = 1;; attempt++) {
+    const changes = planRefs(news.mirror, news.before, await readTracking(dir));
+    if (changes.length === 0) break;
+    try {
+      await updateRefs(run, changes);
+      if (changes.length > PACK_REFS_FROM) await runGit(["pack-refs", "--all"], run);
+      break;
+    } catch (error) {
+      // The user's git moved a ref at the same moment.
+      if (!(error instanceof GitError) || attempt === PUBLISH_TRIES) throw error;
+    }
+  }
+  await setRemoteHead(run, news);
+  await removeShallowLines(dir, news.shallowLines);
+}
+
+/** Deletions first and apart: within one transaction `a` and `a/b` exclude each other. */
+async function updateRefs(
+  run: RunOptions,
+  changes: ReturnType<typeof planRefs>,
+): Promise<void> {
+  for (const kind of ["delete", "update"] as const) {
+    const part = changes.filter((change) => change.kind === kind);
+    if (part.length === 0) continue;
+    // One reflog per new ref of a big remote would be thousands of files; existing ones go on.
+    await runGit(["update-ref", "-m", "fetch: by afs", "-z", "--stdin"], {
+      ...run,
+      config: ["core.logAllRefUpdates=false"],
+      stdin: bytesOf(updateRefInput(part)),
+    });
+  }
+}
+
+async function setRemoteHead(run: RunOptions, news: Publication): Promise<void> {
+  const name = "refs/remotes/origin/HEAD";
+  const { remoteHead } = news;
+  if (remoteHead === null || !news.mirror.has(byteStringOfText(remoteHead))) return;
+  const target = remoteHead.replace(/^refs\/heads\//, "refs/remotes/origin/");
+  const { stdout } = await runGit(["for-each-ref", "--format=%(symref)", name], run);
+  if (byteString(stdout).trim() !== "") return;
+  await runGit(["symbolic-ref", "-m", "fetch: by afs", name, target], run);
+}
+
+/**
+ * Takes lines out of `shallow` under git's own lock (shallow.c): it fails when the lock is held,
+ * and a file without lines goes. In a shell, since it must run with the owner's rights.
+ */
+const REMOVE_SHALLOW_LINES = `
+cd "$GIT_DIR" || exit 1
+remove="$(cat)"
+[ -f shallow ] || exit 0
+set -C
+: 2>/dev/null > shallow.lock || exit 3
+set +C
+while IFS= read -r line; do
+  case "
+$remove
+" in
+  *"
+$line
+"*) ;;
+  *) printf '%s\\n' "$line" ;;
+  esac
+done < shallow > shallow.lock
+if [ -s shallow.lock ]; then mv -f shallow.lock shallow; else rm -f shallow shallow.lock; fi
+`;
+
+const LOCK_TRIES = 20;
+const LOCK_WAIT_MS = 100;
+
+/** Throws GitError when git holds the lock for long. */
+async function removeShallowLines(dir: UserGitDir, lines: readonly string[]): Promise<void> {
+  if (lines.length === 0) return;
+  for (let attempt = 1;; attempt++) {
+    const code = await runShell(dir, REMOVE_SHALLOW_LINES, lines.join("\n"));
+    if (code === 0) return;
+    if (code !== 3 || attempt === LOCK_TRIES) {
+      throw new GitError("shallow", code, "fatal: the user's shallow file could not be written");
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
+  }
+}
+
+async function runShell(dir: UserGitDir, script: string, input: string): Promise<number> {
+  const child = new Deno.Command("sh", {
+    args: ["-c", script],
+    cwd: "/",
+    env: { GIT_DIR: dir.gitDir, LC_ALL: "C" },
+    stdin: "piped",
+    stdout: "null",
+    stderr: "null",
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+    ...(dir.owner === null ? {} : { uid: dir.owner.uid, gid: dir.owner.gid }),
+  }).spawn();
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(input)).catch(() => {});
+  await writer.close().catch(() => {});
+  return (await child.status).code;
+}
+
+/** Commits on no remote ref, by what they are reachable from. */
+export interface LocalCommits {
+  /** `branch main`, `tag v1`, `stash`, `HEAD`. */
+  readonly where: string;
+  readonly count: number;
+}
+
+/**
+ * What the user's refs reach and no remote ref does. `published` are oids that the remote has.
+ * Runs as the owner. Throws GitError when the refs cannot be read.
+ */
+export async function localCommits(
+  dir: UserGitDir,
+  published: Iterable<Oid>,
+): Promise<LocalCommits[]> {
+  const run = runOptions(dir);
+  const [refs, tracking, head] = await Promise.all([
+    readRefs(run, ["refs/heads", "refs/tags", "refs/stash"]),
+    readRefs(run, ["refs/remotes"]),
+    readHead(dir).catch(() => ({ ref: null, commitOid: null })),
+  ]);
+  const known = new Set<string>([...published, ...tracking.values()]);
+  const starts = new Map<string, string>();
+  for (const [name, value] of refs) if (!known.has(value)) starts.set(describeRef(name), value);
+  if (head.ref === null && head.commitOid !== null && !known.has(head.commitOid)) {
+    starts.set("HEAD", head.commitOid);
+  }
+  const found: LocalCommits[] = [];
+  for (const [where, start] of starts) {
+    const count = where === "stash" ? await countStashes(run) : await countNew(run, start, known);
+    if (count > 0) found.push({ where, count });
+  }
+  return found;
+}
+
+/** Commits reachable from `start` and from none of the known ones. */
+async function countNew(run: RunOptions, start: string, known: Set<string>): Promise<number> {
+  const lines = [start, ...[...known].map((value) => `^${value}`)].join("\n");
+  const text = await gitText(["rev-list", "--count", "--ignore-missing", "--stdin"], {
+    ...run,
+    stdin: new TextEncoder().encode(`${lines}\n`),
+  });
+  return Number(text);
+}
+
+/** Stashes but the newest are in the reflog only. */
+async function countStashes(run: RunOptions): Promise<number> {
+  const text = await gitText(["rev-list", "--walk-reflogs", "refs/stash", "--"], run);
+  return text === "" ? 1 : text.split("\n").length;
+}
+
+function describeRef(name: string): string {
+  if (name === "refs/stash") return "stash";
+  return name.replace(/^refs\/heads\//, "branch ").replace(/^refs\/tags\//, "tag ");
+}

@@ -1,0 +1,321 @@
+/**
+ * Acquisition: from a URL to a repository that can be mounted.
+ *
+ * Phases: check (names, URL, git, folders), fetch (the store has the commit and its trees), prepare
+ * (view and user's git directory).
+ *
+ * Invariants
+ *  1. What a failed or aborted acquisition made is gone when it has ended; what was there before is
+ *     as it was.
+ *  2. What a killed one leaves has no row in the registry: removeOrphans takes it. The lock on the
+ *     repository's id, taken before anything is made, tells it from one that is at work.
+ *  3. The store's lock is held from before the store is looked at until the row is written, so that
+ *     no store vanishes between the two.
+ *
+ * Write order: lock, credentials, store, repository's folders, row, store's configuration.
+ */
+
+import { Failure } from "../failure.ts";
+import { type CredentialSource, writeCredentials } from "../git/credentials.ts";
+import { gitFailure } from "../git/errors.ts";
+import {
+  makeFolder,
+  pathExists,
+  readTextIfExists,
+  removeIfExists,
+  removeTree,
+  writeFileAtomically,
+} from "../git/files.ts";
+import { gitVersion } from "../git/process.ts";
+import { parseRemote, type Remote, storeIdOf } from "../git/remote_url.ts";
+import {
+  prepareStore,
+  type StoreState,
+  type TransferProgress,
+  writeStoreConfig,
+} from "../git/store.ts";
+import { createUserGitDir } from "../git/user_git_dir.ts";
+import { createView } from "../git/view.ts";
+import type { HostPath } from "../path.ts";
+import { registerSecret } from "../redact.ts";
+import { checkBranch, checkDepth, checkName } from "./checks.ts";
+import type { Layout } from "./layout.ts";
+import { takeLock, tryLock } from "./lock.ts";
+import { ownerOf } from "./owner.ts";
+import { makeStateRoot, makeStoreDir } from "./state_root.ts";
+import type { RepoRecord } from "./types.ts";
+
+export interface AcquireRequest {
+  readonly name: string;
+  /** As the user gave it, with credentials; a relative path is relative to `cwd`. */
+  readonly url: string;
+  readonly cwd?: string;
+  /** Branch, tag or full ref; null: the remote's HEAD. */
+  readonly branch: string | null;
+  readonly depth: number | null;
+  readonly mountPoint: HostPath;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export type AcquirePhase = "check" | "fetch" | "prepare";
+
+export interface AcquireProgress {
+  readonly phase: AcquirePhase;
+  readonly state: "begin" | "waiting" | "transfer" | "end";
+  /** With "end". */
+  readonly durationMs?: number;
+  /** With "transfer". */
+  readonly transfer?: TransferProgress;
+}
+
+export interface AcquireOptions {
+  readonly layout: Layout;
+  /**
+   * Writes the row; called last, while the locks are held. When it throws all is undone. Without it
+   * the caller must insert the record before anybody may call removeOrphans or removeRepo.
+   */
+  readonly register?: (record: RepoRecord) => void;
+  readonly onProgress?: (progress: AcquireProgress) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** What has to happen, last first, when an acquisition fails. */
+type Undo = (() => Promise<unknown>)[];
+
+interface Job {
+  readonly request: AcquireRequest;
+  readonly options: AcquireOptions;
+  readonly id: string;
+  readonly remote: Remote;
+  readonly storeId: string;
+  readonly credentials: CredentialSource | null;
+  readonly undo: Undo;
+}
+
+/** Makes a repository. Throws Failure; an abort is one too (`interrupted`). */
+export async function acquire(
+  request: AcquireRequest,
+  options: AcquireOptions,
+): Promise<RepoRecord> {
+  const remote = await phase(options, "check", () => check(request, options));
+  const id = randomId();
+  const { layout } = options;
+  const job: Job = {
+    request,
+    options,
+    id,
+    remote,
+    storeId: storeIdOf(remote.url, request.depth),
+    credentials: remote.credentials === null || remote.origin === null
+      ? null
+      : { origin: remote.origin, path: layout.repo(id).credentialsPath },
+    undo: [],
+  };
+  const lock = await takeLock(layout.repo(id).lockPath);
+  try {
+    return await withStoreLock(job, () => make(job));
+  } catch (error) {
+    await undoAll(job.undo);
+    throw failureOf(job, error);
+  } finally {
+    await lock.release();
+  }
+}
+
+async function check(request: AcquireRequest, options: AcquireOptions): Promise<Remote> {
+  checkName(request.name);
+  if (request.branch !== null) checkBranch(request.branch);
+  if (request.depth !== null) checkDepth(request.depth);
+  ownerOf(request);
+  const remote = parseRemote(request.url, request.cwd);
+  if (remote.credentials !== null) {
+    const { username, password } = remote.credentials;
+    // Tokens come as user names too.
+    const nameIsToken = password === null || password === "" || password === "x-oauth-basic";
+    registerSecret(nameIsToken ? username : password);
+  }
+  await Promise.all([gitVersion(), makeStateRoot(options.layout)]);
+  return remote;
+}
+
+/** 16 hex digits. */
+function randomId(): string {
+  return crypto.getRandomValues(new Uint8Array(8)).toHex();
+}
+
+async function phase<T>(
+  options: AcquireOptions,
+  name: AcquirePhase,
+  run: () => Promise<T>,
+): Promise<T> {
+  const start = performance.now();
+  options.onProgress?.({ phase: name, state: "begin" });
+  options.signal?.throwIfAborted();
+  const result = await run();
+  options.onProgress?.({ phase: name, state: "end", durationMs: performance.now() - start });
+  return result;
+}
+
+function signalOf(job: Job): { signal?: AbortSignal } {
+  return job.options.signal === undefined ? {} : { signal: job.options.signal };
+}
+
+async function withStoreLock<T>(job: Job, run: () => Promise<T>): Promise<T> {
+  const store = job.options.layout.store(job.storeId);
+  const lock = await takeLock(store.lockPath, {
+    ...signalOf(job),
+    onWait: () => job.options.onProgress?.({ phase: "fetch", state: "waiting" }),
+  });
+  try {
+    return await run();
+  } catch (error) {
+    // Under the lock: another acquisition that waits for it must not see what is being removed.
+    await undoAll(job.undo);
+    throw error;
+  } finally {
+    await lock.release();
+  }
+}
+
+async function undoAll(undo: Undo): Promise<void> {
+  for (let step = undo.pop(); step !== undefined; step = undo.pop()) {
+    try {
+      await step();
+    } catch {
+      // The rest is still to be undone, and removeOrphans comes by later.
+    }
+  }
+}
+
+function failureOf(job: Job, error: unknown): Failure {
+  const action = `mount ${job.remote.url}`;
+  if (job.options.signal?.aborted === true) {
+    return new Failure("failed", `Cannot ${action}: interrupted; nothing was left behind`, {
+      cause: error,
+    });
+  }
+  return gitFailure(action, error);
+}
+
+async function make(job: Job): Promise<RepoRecord> {
+  const { options } = job;
+  const state = await phase(options, "fetch", () => fetchStore(job));
+  const record = await phase(options, "prepare", async () => {
+    const record = await recordOf(job, state);
+    await makeRepo(job, state);
+    return record;
+  });
+  options.signal?.throwIfAborted();
+  options.register?.(record);
+  job.undo.length = 0;
+  if (!state.created && job.credentials !== null) await useOurCredentials(job, state);
+  return record;
+}
+
+async function fetchStore(job: Job): Promise<StoreState> {
+  const { layout, onProgress } = job.options;
+  const store = layout.store(job.storeId);
+  if (job.credentials !== null && job.remote.credentials !== null) {
+    const { path } = job.credentials;
+    job.undo.push(() => removeIfExists(path));
+    await writeCredentials(path, job.remote.credentials, ownerOf(job.request));
+  }
+  if (await makeStoreDir(layout, job.storeId) || !await pathExists(store.gitDir)) {
+    job.undo.push(() => removeTree(store.dir));
+  }
+  const history = await tryLock(store.historyLockPath);
+  try {
+    return await prepareStore({
+      remoteUrl: job.remote.url,
+      credentials: job.credentials,
+      branch: job.request.branch,
+      depth: job.request.depth,
+      storeDir: store.dir,
+      gitDir: store.gitDir,
+      mayDeepen: history !== null,
+      ...signalOf(job),
+      onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
+    });
+  } finally {
+    await history?.release();
+  }
+}
+
+async function recordOf(job: Job, state: StoreState): Promise<RepoRecord> {
+  const { request, options } = job;
+  const now = Date.now();
+  const store = options.layout.store(job.storeId);
+  const complete = request.depth === null
+    ? await pathExists(store.historyFullPath)
+    : !state.shallow;
+  const time = new Date(now).toISOString();
+  return {
+    id: job.id,
+    name: request.name,
+    remote: job.remote.url,
+    branch: request.branch,
+    ref: state.ref,
+    depth: request.depth,
+    mountPoint: request.mountPoint,
+    storeId: job.storeId,
+    objectFormat: state.objectFormat,
+    baseCommitOid: state.commitOid,
+    baseTreeOid: state.treeOid,
+    // Older than the index, or git reads every file again; commits may be from the future.
+    baseTimeSeconds: Math.min(state.commitTimeSeconds, Math.floor(now / 1000) - 2),
+    uid: request.uid,
+    gid: request.gid,
+    wanted: "mounted",
+    history: complete ? "full" : request.depth === null ? "fetching" : "shallow",
+    acquiredAt: time,
+    lastFetchAt: time,
+    fetchResult: "ok",
+  };
+}
+
+async function makeRepo(job: Job, state: StoreState): Promise<void> {
+  const { layout } = job.options;
+  const store = layout.store(job.storeId);
+  const repo = layout.repo(job.id);
+  job.undo.push(() => removeTree(repo.dir), () => removeTree(repo.userGitDir));
+  const shallow = await readTextIfExists(`${store.gitDir}/shallow`) ?? "";
+  await makeFolder(repo.dir, 0o700);
+  // All of them to their ends, or the undoing would race with the slower ones.
+  const results = await Promise.allSettled([
+    createView(repo.viewDir, {
+      objectFormat: state.objectFormat,
+      // Not the user's own objects: their directory may name others as its alternates, and what
+      // is mounted is all in the store.
+      objectDirs: [`${store.gitDir}/objects`],
+    }),
+    writeFileAtomically(repo.shallowPath, shallow, 0o600),
+    createUserGitDir({
+      gitDir: repo.userGitDir,
+      workTree: layout.emptyDir,
+      owner: ownerOf(job.request),
+      storeGitDir: store.gitDir,
+      remoteUrl: job.remote.url,
+      credentials: job.credentials,
+      ref: state.ref,
+      commitOid: state.commitOid,
+      objectFormat: state.objectFormat,
+      partial: state.partial,
+      remoteHead: state.remoteHead,
+      shallow,
+      ...signalOf(job),
+    }),
+  ]);
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
+
+/** From now on the store fetches with the credentials that were given last. */
+async function useOurCredentials(job: Job, state: StoreState): Promise<void> {
+  const { gitDir } = job.options.layout.store(job.storeId);
+  await writeStoreConfig(gitDir, {
+    remoteUrl: job.remote.url,
+    objectFormat: state.objectFormat,
+    partial: state.partial,
+    credentials: job.credentials,
+  });
+}

@@ -1,0 +1,95 @@
+/**
+ * Where everything lies below the state root, and with which rights (design section 8).
+ *
+ *     <state root>/                 0711
+ *       registry.sqlite             0600  registered repositories
+ *       control.sock                0600  the daemon's API
+ *       daemon.lock                 0600  flock: one daemon per state root
+ *       daemon.log                  0600  of a daemon in the background
+ *       empty/                      0711  stays empty: the work tree of our git processes
+ *       credentials/<repo id>       0600  owned by the mount's owner; directory 0711
+ *       stores/<store id>.lock      0600  flock: one process makes, fetches or removes
+ *       stores/<store id>.history   0600  flock: one process brings the history in
+ *       stores/<store id>/          0711  one per remote (and depth)
+ *         history-full              0644  exists when all branches and tags have their history
+ *         git/                            bare partial repository, ours; objects readable
+ *         base.sqlite               0600  trees and sizes
+ *         staging/<n>/              0700  fetches land here and are then moved into git/
+ *         blobs/                    0700  big blobs being served, as files
+ *       gitdirs/<repo id>/          0700  the user's git directory, owned by the mount's owner
+ *       repos/<repo id>.lock        0600  flock: an acquisition is at work
+ *       repos/<repo id>/            0700  what belongs to one mount
+ *         view/                           private bare directory for object reads
+ *         shallow                   0600  the lines that we put into the user's shallow file
+ */
+
+import type { HostPath } from "../path.ts";
+
+export interface StoreLayout {
+  readonly dir: HostPath;
+  readonly gitDir: HostPath;
+  readonly basePath: HostPath;
+  readonly stagingDir: HostPath;
+  readonly blobsDir: HostPath;
+  readonly lockPath: HostPath;
+  readonly historyLockPath: HostPath;
+  readonly historyFullPath: HostPath;
+}
+
+export interface RepoLayout {
+  readonly dir: HostPath;
+  readonly viewDir: HostPath;
+  readonly userGitDir: HostPath;
+  readonly credentialsPath: HostPath;
+  readonly lockPath: HostPath;
+  readonly shallowPath: HostPath;
+}
+
+export interface Layout {
+  readonly stateRoot: HostPath;
+  readonly registryPath: HostPath;
+  readonly socketPath: HostPath;
+  readonly lockPath: HostPath;
+  readonly logPath: HostPath;
+  readonly emptyDir: HostPath;
+  readonly storesDir: HostPath;
+  readonly reposDir: HostPath;
+  readonly userGitDirsDir: HostPath;
+  readonly credentialsDir: HostPath;
+  store(storeId: string): StoreLayout;
+  repo(repoId: string): RepoLayout;
+}
+
+export function layoutOf(stateRoot: HostPath): Layout {
+  const at = (...parts: string[]) => [stateRoot, ...parts].join("/") as HostPath;
+  return {
+    stateRoot,
+    registryPath: at("registry.sqlite"),
+    socketPath: at("control.sock"),
+    lockPath: at("daemon.lock"),
+    logPath: at("daemon.log"),
+    emptyDir: at("empty"),
+    storesDir: at("stores"),
+    reposDir: at("repos"),
+    userGitDirsDir: at("gitdirs"),
+    credentialsDir: at("credentials"),
+    store: (id) => ({
+      dir: at("stores", id),
+      gitDir: at("stores", id, "git"),
+      basePath: at("stores", id, "base.sqlite"),
+      stagingDir: at("stores", id, "staging"),
+      blobsDir: at("stores", id, "blobs"),
+      lockPath: at("stores", `${id}.lock`),
+      historyLockPath: at("stores", `${id}.history`),
+      historyFullPath: at("stores", id, "history-full"),
+    }),
+    repo: (id) => ({
+      dir: at("repos", id),
+      viewDir: at("repos", id, "view"),
+      userGitDir: at("gitdirs", id),
+      credentialsPath: at("credentials", id),
+      lockPath: at("repos", `${id}.lock`),
+      shallowPath: at("repos", id, "shallow"),
+    }),
+  };
+}

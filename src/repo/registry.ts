@@ -1,0 +1,196 @@
+/**
+ * The registry: which repositories there are. One SQLite file, used by the daemon and, when none
+ * runs, by the CLI; several processes may use it at once.
+ *
+ * Invariants
+ *  1. A row is written last when a repository is made and removed first when it goes: what has a
+ *     row is complete, and what has none is an orphan (see remove.ts).
+ *  2. No row holds a secret: `remote` is without credentials.
+ */
+
+import {
+  type Database,
+  hasTable,
+  openDatabase,
+  openDatabaseToRead,
+  transaction,
+} from "../db/mod.ts";
+import { Failure, messageOf } from "../failure.ts";
+import type { Layout, StoreLayout } from "./layout.ts";
+import { REGISTRY_MIGRATIONS } from "./schema.ts";
+import type { RepoRecord } from "./types.ts";
+
+/** What may change after acquisition. */
+export type RepoUpdate = Partial<
+  Pick<RepoRecord, "wanted" | "history" | "lastFetchAt" | "fetchResult">
+>;
+
+const COLUMNS = [
+  "id",
+  "name",
+  "remote",
+  "branch",
+  "ref",
+  "depth",
+  "mountPoint",
+  "storeId",
+  "objectFormat",
+  "baseCommitOid",
+  "baseTreeOid",
+  "baseTimeSeconds",
+  "uid",
+  "gid",
+  "wanted",
+  "history",
+  "acquiredAt",
+  "lastFetchAt",
+  "fetchResult",
+] as const satisfies readonly (keyof RepoRecord)[];
+
+export class Registry implements Disposable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Throws Failure (usage) when the name or the mount point is taken. */
+  insert(record: RepoRecord): void {
+    const values = COLUMNS.map((column) => record[column]);
+    try {
+      transaction(this.#db, () => {
+        this.#db.prepare(
+          `INSERT INTO repos (${COLUMNS.join(", ")}) VALUES (${COLUMNS.map(() => "?").join(", ")})`,
+        ).run(...values);
+      });
+    } catch (error) {
+      throw duplicate(record, error);
+    }
+  }
+
+  /** Returns false when there is no such repository. */
+  update(id: string, changes: RepoUpdate): boolean {
+    const keys = (["wanted", "history", "lastFetchAt", "fetchResult"] as const)
+      .filter((key) => changes[key] !== undefined);
+    if (keys.length === 0) return this.byId(id) !== null;
+    const { changes: count } = this.#db.prepare(
+      `UPDATE repos SET ${keys.map((key) => `${key} = ?`).join(", ")} WHERE id = ?`,
+    ).run(...keys.map((key) => changes[key] as string | null), id);
+    return Number(count) > 0;
+  }
+
+  /** Returns false when there was no such repository. */
+  remove(id: string): boolean {
+    return Number(this.#db.prepare("DELETE FROM repos WHERE id = ?").run(id).changes) > 0;
+  }
+
+  byId(id: string): RepoRecord | null {
+    return this.#one("id", id);
+  }
+
+  byName(name: string): RepoRecord | null {
+    return this.#one("name", name);
+  }
+
+  byMountPoint(mountPoint: string): RepoRecord | null {
+    return this.#one("mountPoint", mountPoint);
+  }
+
+  /** In the order of their names. */
+  all(): RepoRecord[] {
+    return this.#db.prepare("SELECT * FROM repos ORDER BY name").all().map(recordOf);
+  }
+
+  /** Repositories on a store; the one that acquired last comes first. */
+  byStore(storeId: string): RepoRecord[] {
+    return this.#db.prepare(
+      "SELECT * FROM repos WHERE storeId = ? ORDER BY acquiredAt DESC, rowid DESC",
+    ).all(storeId).map(recordOf);
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #one(column: "id" | "name" | "mountPoint", value: string): RepoRecord | null {
+    const row = this.#db.prepare(`SELECT * FROM repos WHERE ${column} = ?`).get(value);
+    return row === undefined ? null : recordOf(row);
+  }
+}
+
+/** Opens or makes the registry; the state root exists. Throws Failure (fatal). */
+export function openRegistry(layout: Layout): Registry {
+  return new Registry(
+    openDatabase(layout.registryPath, {
+      migrations: REGISTRY_MIGRATIONS,
+      // A repository that was reported as mounted is there after a power failure too.
+      synchronous: "FULL",
+    }),
+  );
+}
+
+/** As openRegistry, but null when there is none yet. */
+export function openExistingRegistry(layout: Layout): Registry | null {
+  try {
+    Deno.statSync(layout.registryPath);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw new Failure("fatal", `Cannot read ${layout.registryPath}: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  return openRegistry(layout);
+}
+
+/** Blobs of a store whose content is here: how many, and how large they are in all. */
+export function hydratedOf(store: StoreLayout): { blobs: number; sizeBytes: number } {
+  const none = { blobs: 0, sizeBytes: 0 };
+  try {
+    const db = openDatabaseToRead(store.basePath);
+    if (db === null) return none;
+    try {
+      if (!hasTable(db, "sizes")) return none;
+      const row = db.prepare(
+        "SELECT count(*) AS blobs, coalesce(sum(sizeBytes), 0) AS sizeBytes FROM sizes",
+      ).get() as { blobs: number; sizeBytes: number };
+      return { blobs: row.blobs, sizeBytes: row.sizeBytes };
+    } finally {
+      db.close();
+    }
+  } catch {
+    // A figure of `status` only; the store says itself when its database is damaged.
+    return none;
+  }
+}
+
+type Row = Record<string, unknown>;
+
+function recordOf(row: Row): RepoRecord {
+  return Object.fromEntries(
+    COLUMNS.map((column) => [column, row[column]]),
+  ) as unknown as RepoRecord;
+}
+
+function duplicate(record: RepoRecord, error: unknown): unknown {
+  const text = messageOf(error);
+  if (/UNIQUE.*repos\.name/.test(text)) return nameTaken(record.name);
+  if (/UNIQUE.*repos\.mountPoint/.test(text)) {
+    return new Failure(
+      "usage",
+      `Cannot use ${record.mountPoint}: another repository is registered there; choose another directory`,
+    );
+  }
+  return error;
+}
+
+/** The failure for a name that another repository has. */
+export function nameTaken(name: string): Failure {
+  return new Failure(
+    "usage",
+    `Cannot use the name "${name}": another repository has it; choose another with --name`,
+  );
+}

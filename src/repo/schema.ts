@@ -1,0 +1,26 @@
+/** Schema of registry.sqlite. A migration is never changed, only followed by another. */
+
+export const REGISTRY_MIGRATIONS = [
+  `CREATE TABLE repos (
+     id TEXT PRIMARY KEY,
+     name TEXT NOT NULL UNIQUE,
+     remote TEXT NOT NULL,
+     branch TEXT,
+     ref TEXT,
+     depth INTEGER,
+     mountPoint TEXT NOT NULL UNIQUE,
+     storeId TEXT NOT NULL,
+     objectFormat TEXT NOT NULL,
+     baseCommitOid TEXT NOT NULL,
+     baseTreeOid TEXT NOT NULL,
+     baseTimeSeconds INTEGER NOT NULL,
+     uid INTEGER NOT NULL,
+     gid INTEGER NOT NULL,
+     wanted TEXT NOT NULL,
+     history TEXT NOT NULL,
+     acquiredAt TEXT NOT NULL,
+     lastFetchAt TEXT,
+     fetchResult TEXT NOT NULL
+   ) STRICT;
+   CREATE INDEX reposByStore ON repos (storeId);`,
+] as const;

@@ -1,0 +1,37 @@
+/** One registered repository: a work tree on a store. */
+
+import type { ObjectFormat, Oid } from "../git/oid.ts";
+import type { HostPath } from "../path.ts";
+
+export interface RepoRecord {
+  /** Names its folders; 16 hex digits, never reused. */
+  readonly id: string;
+  /** What the user calls it; unique. */
+  readonly name: string;
+  /** URL without credentials. */
+  readonly remote: string;
+  /** Branch, tag or ref as asked for; null: the remote's HEAD. */
+  readonly branch: string | null;
+  /** Full ref HEAD was on at acquisition (`refs/heads/main`); null: detached. */
+  readonly ref: string | null;
+  /** `--depth`; null: the whole history comes in behind the mount. */
+  readonly depth: number | null;
+  readonly mountPoint: HostPath;
+  readonly storeId: string;
+  readonly objectFormat: ObjectFormat;
+  /** The generation that is shown. */
+  readonly baseCommitOid: Oid;
+  readonly baseTreeOid: Oid;
+  /** mtime and ctime of all base content, seconds: commit time, at most acquisition - 2 s. */
+  readonly baseTimeSeconds: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Whether a daemon start mounts it. */
+  readonly wanted: "mounted" | "unmounted";
+  readonly history: "fetching" | "full" | "shallow";
+  /** ISO 8601 UTC; null: never. */
+  readonly acquiredAt: string;
+  readonly lastFetchAt: string | null;
+  /** `ok`, or the one-line cause of the last failure, without secrets. */
+  readonly fetchResult: string;
+}
