@@ -36,7 +36,7 @@ export function errnoName(errno: number): string {
   return NAMES.get(errno) ?? `errno ${errno}`;
 }
 
-/** An expected failure of one operation: what the caller's system call will say. errno is positive. */
+/** An expected failure of one operation: what the caller's system call says. errno > 0. */
 export class FsError extends Error {
   override readonly name = "FsError";
 

@@ -106,7 +106,9 @@ function startFailure(layout: Layout): Failure {
   return said ?? new Failure("fatal", `Cannot start the daemon: see ${layout.logPath}`);
 }
 
-/** The last line of a log as a failure; null when there is none. Lines of the runtime are not JSON. */
+/**
+ * The last line of a log as a failure; null when there is none. Lines of the runtime are not JSON.
+ */
 export function lastError(log: string): Failure | null {
   const line = log.trimEnd().split("\n").at(-1) ?? "";
   if (line === "") return null;

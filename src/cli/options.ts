@@ -57,7 +57,9 @@ export function addNameOption(command: Command): Command {
   return command.option("--name <name>", "the repository of this name, instead of a directory");
 }
 
-/** The repository that was named; null: none was. Throws Failure (usage) when two ways were used. */
+/**
+ * The repository that was named; null: none was. Throws Failure (usage) when two ways were used.
+ */
 export function selectorFrom(dir: string | undefined, { name }: WhichOptions): Selector | null {
   if (dir !== undefined && name !== undefined) {
     throw new Failure("usage", "Cannot use a directory and --name together: give one of them");

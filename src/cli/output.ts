@@ -41,7 +41,7 @@ export function fieldLine(fields: Readonly<Record<string, FieldValue>>): string 
   return Object.entries(fields).map(([name, value]) => `${name}=${fieldText(value)}`).join(" ");
 }
 
-/** Plain where a shell or a person would split it right; else as a JSON string, in ASCII controls. */
+/** Plain where whoever splits at blanks gets it right; else a JSON string without control. */
 function fieldText(value: FieldValue): string {
   if (value === null) return "unknown";
   const text = String(value);

@@ -39,8 +39,8 @@ export class Session {
   }
 
   /**
-   * Asks the daemon, which is started when none runs; one that was started for something that failed
-   * goes again, unless it has got something to do. Throws Failure, Interrupted.
+   * Asks the daemon, which is started when none runs; one that was started for something that
+   * failed goes again, unless it has got something to do. Throws Failure, Interrupted.
    */
   async ask<V extends Verb>(verb: V, params: Params<V>): Promise<Result<V>> {
     for (let attempt = 1;; attempt++) {

@@ -3,7 +3,7 @@
  *
  * Invariants
  *  1. Only the holder of daemon.lock serves, so a socket file that exists is stale and is replaced.
- *  2. The socket is 0600 from the moment it exists: it is made under umask 077.
+ *  2. The socket is 0600 from the moment it exists: it is made under umask 177.
  *  3. Every request gets exactly one `result` or `failure`, unless its client is gone.
  *  4. An operation whose client is gone is aborted; nobody would learn what became of it.
  */
@@ -54,7 +54,7 @@ export class ControlServer {
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw listenFailure(socketPath, error);
     }
-    const umask = Deno.umask(0o077);
+    const umask = Deno.umask(0o177);
     try {
       this.#server = Deno.serve(
         { transport: "unix", path: socketPath, onListen: () => {}, onError: answerError },

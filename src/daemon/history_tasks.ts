@@ -71,8 +71,8 @@ export class HistoryTasks {
   }
 
   /**
-   * Resolves when the repository's history is here, or is not to be fetched. Throws Failure when the
-   * attempt fails; the task goes on trying.
+   * Resolves when the repository's history is here, or is not to be fetched. Throws Failure when
+   * the attempt fails; the task goes on trying.
    */
   async wait(repoId: string, onProgress: OnProgress, signal: AbortSignal): Promise<void> {
     for (;;) {

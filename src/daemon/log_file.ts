@@ -2,9 +2,9 @@
  * The log of a daemon in the background: its standard error, opened with O_APPEND by whoever starts
  * it, bounded to twice MAX_LOG_BYTES on disk.
  *
- * Copied and cut rather than renamed and opened anew: every thread, and every descriptor the runtime
- * has made of standard error, goes on writing to the same open file. Lines that arrive between the
- * copy and the cut are lost.
+ * Copied and cut rather than renamed and opened anew: every thread, and every descriptor that the
+ * runtime has made of standard error, goes on writing to the same open file. Lines that arrive
+ * between the copy and the cut are lost.
  */
 
 import { messageOf } from "../failure.ts";

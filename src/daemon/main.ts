@@ -55,6 +55,7 @@ const ANSWERS_MS = 4_000;
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   setupLog();
   const { layout } = options;
+  revokeUnneeded();
   setUmask(0o077);
   changeDirectory("/");
   checkMountRights();
@@ -73,6 +74,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   } finally {
     lock.close();
   }
+}
+
+/** What only a client needs. Whole kinds can be given up; a path under a global grant cannot. */
+function revokeUnneeded(): void {
+  for (const name of ["net", "sys", "import"] as const) Deno.permissions.revokeSync({ name });
 }
 
 class Daemon {

@@ -1,7 +1,7 @@
 /**
  * What a file system behind the protocol has to offer. Methods are the opcodes in lower case. They
- * are synchronous: a method returns its reply, throws FsError, or returns a Parked when it has asked
- * somebody for what it lacks; it is then called again with the same arguments when that arrives.
+ * are synchronous: a method returns its reply, throws FsError, or returns a Parked when it has
+ * asked somebody for what it lacks; it is called again with the same arguments when that arrives.
  */
 
 import type { Name } from "../path.ts";
@@ -56,7 +56,7 @@ export interface StatFs {
 }
 
 export interface Filesystem {
-  /** Path walks, stat, open. Counts one lookup when the reply was taken (the session forgets it otherwise). */
+  /** Path walks, stat, open. Counts one lookup; the session forgets it if nobody takes the reply. */
   lookup(parentNodeid: number, name: Name): Entry | Parked;
   /** stat, and before open, access, mmap and append where attributes have run out. */
   getattr(nodeid: number): Attributes | Parked;

@@ -17,7 +17,7 @@ export interface OpContext {
   readonly filesystem: Filesystem;
   readonly request: RequestReader;
   readonly reply: ReplyWriter;
-  /** Node ids whose lookup count this reply raises: lowered again if the kernel does not take it. */
+  /** Nodes whose lookup count this reply raises: lowered again if the kernel does not take it. */
   readonly counted: number[];
   /** Answers EINTR to a parked request. */
   interrupt(unique: bigint): void;

@@ -5,7 +5,7 @@
  *
  * Invariants
  *  1. An answer belongs to the oldest request without one.
- *  2. When the process ends, every request without an answer fails, and the next one starts another.
+ *  2. When the process ends, every request without an answer fails; the next starts another.
  */
 
 import type { Oid } from "./oid.ts";

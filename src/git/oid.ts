@@ -1,4 +1,4 @@
-/** Object ids: hex strings of 40 (sha1) or 64 (sha256) digits; raw bytes only in trees and databases. */
+/** Object ids: 40 (sha1) or 64 (sha256) hex digits; raw bytes only in trees and databases. */
 
 declare const brand: unique symbol;
 

@@ -131,7 +131,7 @@ export class Hydrator {
     this.#serve(oid, waiter, treeOid).catch(failed);
   }
 
-  /** Small blobs that are here, to the mount before it asks. What cannot be had is asked for then. */
+  /** Small blobs that are here, to the mount before it asks. What is not here is left out. */
   async #readAhead(mount: Mount, oids: readonly Oid[]): Promise<void> {
     for (const oid of oids) mount.reading.set(oid, []);
     const sinks = oids.map(() => new CollectingSink());

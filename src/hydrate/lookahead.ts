@@ -13,7 +13,7 @@ import type { ObjectFormat, Oid } from "../git/oid.ts";
 import { parseTree } from "../git/tree.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 
-/** How many incomplete directories after (or before) the last window still count as the same walk. */
+/** Incomplete directories after (or before) the last window that still count as the same walk. */
 const NEAR = 24;
 const WINDOW_GROWTH = 4;
 /** From this window on, the rest of the tree is wanted. */
@@ -32,10 +32,10 @@ export class Lookahead {
   readonly #base: BaseStore;
   readonly #format: ObjectFormat;
   readonly #rootTreeOid: Oid;
-  /** Directories in preorder, once all are in the base. */
+  /** Directories in preorder, each once, when all are in the base. */
   #order: Oid[] | null = null;
   #blobs = 0;
-  readonly #position = new Map<Oid, number>();
+  #position: ReadonlyMap<Oid, number> = new Map();
   readonly #directories = new LRUCache<Oid, readonly Oid[]>({ max: 256 });
   /** Directories of which every blob was asked for already. */
   readonly #complete = new Set<Oid>();
@@ -133,12 +133,15 @@ export class Lookahead {
   #readOrder(): void {
     if (!this.#base.isIndexed(this.#rootTreeOid)) return;
     const order: Oid[] = [];
+    const position = new Map<Oid, number>();
     let blobs = 0;
     const stack: Oid[] = [this.#rootTreeOid];
     for (let oid = stack.pop(); oid !== undefined; oid = stack.pop()) {
+      // Once, however often it occurs: a hostile tree holds its subtrees a billion times.
+      if (position.has(oid)) continue;
       const raw = this.#base.tree(oid);
       if (raw === null) return;
-      if (!this.#position.has(oid)) this.#position.set(oid, order.length);
+      position.set(oid, order.length);
       order.push(oid);
       const { entries } = parseTree(raw, this.#format);
       const below = entries.filter(({ kind }) => kind === "directory");
@@ -146,6 +149,7 @@ export class Lookahead {
       for (const entry of below.reverse()) stack.push(entry.oid);
     }
     this.#blobs = blobs;
+    this.#position = position;
     this.#order = order;
   }
 

@@ -52,7 +52,7 @@ export interface Contents extends PackedContents {
   readonly mountId: number;
 }
 
-/** Object ids one after the other, as many lengths as float64, and the bytes one after the other. */
+/** Object ids one after the other, as many lengths as float64, and the bytes end to end. */
 export interface PackedContents {
   readonly oids: string;
   readonly lengths: ArrayBuffer;

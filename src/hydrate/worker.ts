@@ -1,4 +1,4 @@
-/** Entry of the hydrator worker: one per store. Runs git; no ffi; reads and writes its store only. */
+/** Entry of the hydrator worker: one per store. Runs git; no ffi; its store's folder only. */
 
 import { GitFetch } from "../git/fetch.ts";
 import type { HostPath } from "../path.ts";

@@ -37,8 +37,8 @@ const COOKIE_DOT_DOT = 2;
 const COOKIE_GITFILE = 3;
 const COOKIE_ENTRIES = 4;
 
-/** A page of directory records holds fewer: 32 KiB of at least 160 bytes each (fuse_readdir). */
-const ENTRIES_PER_REPLY = 256;
+/** Most replies hold fewer: 32 KiB of at least 160 bytes each; a larger getdents(2) takes more. */
+const ENTRIES_PER_QUERY = 256;
 
 const DT_DIR = 4;
 const DT_REG = 8;
@@ -146,10 +146,15 @@ export class BaseFilesystem implements Filesystem {
 
   readdirplus(nodeid: number, offset: number, sink: DirentSink): Parked | void {
     const addDot: AddDot = (name, ino, cookie) => sink.addPlus(name, ino, DT_DIR, cookie, null);
-    const sizes = this.#sizesFrom(nodeid, offset);
+    let sizes: ReadonlyMap<Oid, number> = new Map();
+    let until = 0;
     return this.#list(nodeid, offset, addDot, (parent, name, kind, oid, cookie) => {
       // Asked first: a lookup that is counted must be in the reply.
       if (!sink.fits(name)) return false;
+      if (cookie >= until) {
+        sizes = this.#sizesFrom(nodeid, cookie - 1);
+        until = cookie + ENTRIES_PER_QUERY;
+      }
       const node = this.#nodes.lookup(parent, name, kind, oid);
       const entry = this.#entry(node, (blobOid) => sizes.get(blobOid));
       return sink.addPlus(name, node.ino, TYPES[kind], cookie, entry);
@@ -190,12 +195,12 @@ export class BaseFilesystem implements Filesystem {
     }
   }
 
-  /** Sizes of the entries that a reply from `offset` on can hold: one query, not one for each. */
+  /** Sizes of the next entries from `offset` on: one query, not one for each. */
   #sizesFrom(nodeid: number, offset: number): ReadonlyMap<Oid, number> {
     const directory = this.#directory(this.#directoryNode(nodeid));
     if (directory instanceof Parked || directory === null) return new Map();
     const from = Math.max(0, offset - COOKIE_ENTRIES + 1);
-    const entries = directory.entries.slice(from, from + ENTRIES_PER_REPLY);
+    const entries = directory.entries.slice(from, from + ENTRIES_PER_QUERY);
     const blobs = entries.filter(({ kind }) => isBlob(kind));
     return this.#objects.sizesAtHand(blobs.map(({ oid }) => oid));
   }

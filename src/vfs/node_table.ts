@@ -33,8 +33,8 @@ export class Node {
 
   /** Trees from the root to this directory. */
   treeOids(): Oid[] {
-    const oids: Oid[] = [];
-    for (let node: Node | null = this; node !== null; node = node.parent) oids.push(node.oid);
+    const oids: Oid[] = [this.oid];
+    for (let node = this.parent; node !== null; node = node.parent) oids.push(node.oid);
     return oids.reverse();
   }
 }

@@ -1,0 +1,152 @@
+import assert from "node:assert/strict";
+import { Failure } from "../failure.ts";
+import { Bug } from "../failure.ts";
+import { setupLog } from "../log.ts";
+import type { Progress } from "./api.ts";
+import { call, lineReader, NoDaemon } from "./client.ts";
+import { type Context, ControlServer, type Handlers } from "./server.ts";
+
+setupLog({ write: () => {} });
+
+const NONE = () => Promise.reject(new Bug("not asked for"));
+const HANDLERS: Handlers = {
+  ping: () => Promise.resolve({ pid: 7, afs: "test" }),
+  "stop-if-unused": NONE,
+  mount: NONE,
+  "add-repo": NONE,
+  "remove-repo": NONE,
+  unmount: NONE,
+  remount: NONE,
+  "list-repos": () => Promise.resolve({ repos: [] }),
+  status: () => Promise.resolve({ repos: [] }),
+};
+
+async function withServer(
+  handlers: Partial<Handlers>,
+  body: (socketPath: string, server: ControlServer) => Promise<void>,
+): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  const socketPath = `${dir}/control.sock`;
+  const server = new ControlServer(socketPath, { ...HANDLERS, ...handlers });
+  try {
+    await body(socketPath, server);
+  } finally {
+    await server.close(1000);
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const options = { sanitizeResources: false, sanitizeOps: false };
+
+Deno.test("a call is answered; the socket is its owner's alone", options, async () => {
+  await withServer({}, async (socketPath) => {
+    assert.deepEqual(await call(socketPath, "ping", {}), { pid: 7, afs: "test" });
+    assert.equal((await Deno.lstat(socketPath)).mode! & 0o777, 0o600);
+  });
+});
+
+Deno.test("nobody listens: NoDaemon, also behind a stale socket", options, async () => {
+  const dir = await Deno.makeTempDir();
+  const socketPath = `${dir}/control.sock`;
+  try {
+    await assert.rejects(call(socketPath, "ping", {}), NoDaemon);
+    const child = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", `Deno.listen({transport: "unix", path: "${socketPath}"}); Deno.exit()`],
+    }).output();
+    assert.ok(child.success);
+    await Deno.lstat(socketPath);
+    await assert.rejects(call(socketPath, "ping", {}), NoDaemon);
+    const server = new ControlServer(socketPath, HANDLERS);
+    assert.equal((await call(socketPath, "ping", {})).pid, 7);
+    await server.close(1000);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+});
+
+Deno.test("progress comes before the failure, whose kind and text are kept", options, async () => {
+  const remount = (_: unknown, { onProgress }: Context) => {
+    onProgress({ phase: "One", percent: null });
+    onProgress({ phase: "Two", percent: 50 });
+    return Promise.reject(new Failure("busy", "Cannot x: https://u:hunter22@h/ is in use"));
+  };
+  await withServer({ remount }, async (socketPath) => {
+    const seen: Progress[] = [];
+    const repo = { by: "name", name: "x" } as const;
+    await assert.rejects(
+      call(socketPath, "remount", { repo }, { onProgress: (progress) => seen.push(progress) }),
+      (error) =>
+        error instanceof Failure && error.kind === "busy" &&
+        error.message === "Cannot x: https://***@h/ is in use",
+    );
+    assert.deepEqual(seen.map(({ phase, percent }) => [phase, percent]), [
+      ["One", null],
+      ["Two", 50],
+    ]);
+  });
+});
+
+Deno.test("an aborted call cancels the operation and gets its last word", options, async () => {
+  const controller = new AbortController();
+  const status = (_: unknown, { signal }: Context) =>
+    new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason));
+      controller.abort();
+    });
+  await withServer({ status }, async (socketPath) => {
+    await assert.rejects(
+      call(socketPath, "status", { repo: null }, { signal: controller.signal }),
+      /interrupted/,
+    );
+  });
+});
+
+Deno.test("a client that goes away aborts its operation", options, async () => {
+  const aborted = Promise.withResolvers<void>();
+  const status = (_: unknown, { signal, onProgress }: Context) => {
+    signal.addEventListener("abort", () => aborted.resolve());
+    onProgress({ phase: "Begun", percent: null });
+    return new Promise<never>((_, reject) =>
+      signal.addEventListener("abort", () => reject(signal.reason))
+    );
+  };
+  await withServer({ status }, async (socketPath) => {
+    const connection = await Deno.connect({ transport: "unix", path: socketPath });
+    const body = JSON.stringify({
+      version: 1,
+      operation: crypto.randomUUID(),
+      params: { repo: null },
+    });
+    const head = `POST /v1/status HTTP/1.1\r\nhost: x\r\ncontent-length: ${body.length}\r\n\r\n`;
+    await connection.write(new TextEncoder().encode(head + body));
+    await connection.read(new Uint8Array(1024));
+    connection.close();
+    await aborted.promise;
+  });
+});
+
+Deno.test("a daemon that stops says so, and to new calls it is gone", options, async () => {
+  const stuck = Promise.withResolvers<void>();
+  const status = (_: unknown, { signal, onProgress }: Context) => {
+    onProgress({ phase: "Begun", percent: null });
+    stuck.resolve();
+    return new Promise<never>((_, reject) =>
+      signal.addEventListener("abort", () => reject(signal.reason))
+    );
+  };
+  await withServer({ status }, async (socketPath, server) => {
+    const waiting = call(socketPath, "status", { repo: null });
+    const rejected = assert.rejects(waiting, /the daemon is stopping/);
+    await stuck.promise;
+    await server.close(1000);
+    await rejected;
+    await assert.rejects(call(socketPath, "ping", {}), NoDaemon);
+  });
+});
+
+Deno.test("lines come whole however they are cut", () => {
+  const lines: string[] = [];
+  const read = lineReader((line) => lines.push(line));
+  for (const part of ["a", "b\nc\n\nd", "", "\n", "rest"]) read(part);
+  assert.deepEqual(lines, ["ab", "c", "d"]);
+});

@@ -1,0 +1,170 @@
+import assert from "node:assert/strict";
+import type { Clock } from "../clock.ts";
+import { Failure } from "../failure.ts";
+import type { Oid } from "../git/oid.ts";
+import { setupLog } from "../log.ts";
+import type { HostPath } from "../path.ts";
+import type { fetchHistory, HistoryResult } from "../repo/history.ts";
+import { layoutOf } from "../repo/layout.ts";
+import { openRegistry, type Registry } from "../repo/registry.ts";
+import type { RepoRecord } from "../repo/types.ts";
+import { HistoryTasks } from "./history_tasks.ts";
+
+setupLog({ write: () => {} });
+
+const OID = "0".repeat(40) as Oid;
+const DONE: HistoryResult = {
+  history: "full",
+  lastFetchAt: "2026-01-02T03:04:05.000Z",
+  fetchResult: "ok",
+  failure: null,
+};
+const FAILED: HistoryResult = {
+  ...DONE,
+  history: "fetching",
+  fetchResult: "Cannot fetch: no network",
+  failure: new Failure("network", "Cannot fetch: no network"),
+};
+
+function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
+  return {
+    id,
+    name: id,
+    remote: "https://host/x",
+    branch: null,
+    ref: "refs/heads/main",
+    depth: null,
+    mountPoint: `/mnt/${id}` as HostPath,
+    storeId: "store",
+    objectFormat: "sha1",
+    baseCommitOid: OID,
+    baseTreeOid: OID,
+    baseTimeSeconds: 1,
+    uid: 0,
+    gid: 0,
+    wanted: "mounted",
+    history: "fetching",
+    acquiredAt: "2026-01-01T00:00:00.000Z",
+    lastFetchAt: null,
+    fetchResult: "ok",
+    ...changes,
+  };
+}
+
+interface Bench {
+  readonly registry: Registry;
+  readonly tasks: HistoryTasks;
+  /** What the fetches answer, one after the other; then they wait for ever. */
+  readonly answers: HistoryResult[];
+  readonly slept: number[];
+  /** Lets the one who sleeps go on. */
+  wake(): void;
+  fetches: number;
+}
+
+async function withBench(body: (bench: Bench) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  const layout = layoutOf(dir as HostPath);
+  const registry = openRegistry(layout);
+  let waking = Promise.withResolvers<void>();
+  const clock: Clock = {
+    now: () => 0,
+    sleep(ms, signal) {
+      bench.slept.push(ms);
+      signal?.addEventListener("abort", () => waking.reject(signal.reason), { once: true });
+      return waking.promise;
+    },
+  };
+  const fetch: typeof fetchHistory = (_record, _layout, options = {}) => {
+    bench.fetches++;
+    options.repos?.();
+    const answer = bench.answers.shift();
+    if (answer !== undefined) return Promise.resolve(answer);
+    return new Promise((_, reject) =>
+      options.signal?.addEventListener("abort", () => reject(options.signal?.reason))
+    );
+  };
+  const bench: Bench = {
+    registry,
+    tasks: new HistoryTasks({ layout, registry, clock, fetch }),
+    answers: [],
+    slept: [],
+    wake() {
+      const { resolve } = waking;
+      waking = Promise.withResolvers();
+      resolve();
+    },
+    fetches: 0,
+  };
+  try {
+    await body(bench);
+  } finally {
+    await bench.tasks.stopAll();
+    registry.close();
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const never = new AbortController().signal;
+
+/** Lets everything that is ready run. */
+function settle(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+Deno.test("one fetch serves all repositories of a store, but not those with a depth", async () => {
+  await withBench(async ({ registry, tasks, answers, ...rest }) => {
+    const shallow = record("c", { depth: 1, history: "shallow" });
+    for (const repo of [record("a"), record("b"), shallow]) registry.insert(repo);
+    answers.push(DONE);
+    await Promise.all(["a", "b", "c"].map((id) => tasks.wait(id, () => {}, never)));
+    assert.deepEqual(registry.all().map((repo) => repo.history), ["full", "full", "shallow"]);
+    assert.equal(registry.byId("c")?.lastFetchAt, null);
+    assert.deepEqual(rest.slept, []);
+  });
+});
+
+Deno.test("a failure is told to who waits, and tried again later and later", async () => {
+  await withBench(async (bench) => {
+    const { registry, tasks, answers } = bench;
+    registry.insert(record("a"));
+    answers.push(FAILED, FAILED, FAILED);
+    await assert.rejects(tasks.wait("a", () => {}, never), /no network; the mount stays/);
+    assert.equal(registry.byId("a")?.fetchResult, FAILED.fetchResult);
+    await settle();
+    bench.wake();
+    await settle();
+    bench.wake();
+    await settle();
+    assert.deepEqual(bench.slept, [2000, 4000, 8000]);
+    answers.push(DONE);
+    bench.wake();
+    await settle();
+    assert.equal(registry.byId("a")?.history, "full");
+    assert.equal(bench.fetches, 4);
+  });
+});
+
+Deno.test("stopping ends a fetch and a pause; who waits is let go", async () => {
+  await withBench(async ({ registry, tasks }) => {
+    registry.insert(record("a"));
+    const waiting = tasks.wait("a", () => {}, never);
+    const rejected = assert.rejects(waiting, /stopped/);
+    await settle();
+    await tasks.stop("store");
+    await rejected;
+    assert.equal(registry.byId("a")?.history, "fetching");
+  });
+});
+
+Deno.test("who waits may give up; the fetch goes on", async () => {
+  await withBench(async (bench) => {
+    bench.registry.insert(record("a"));
+    const controller = new AbortController();
+    const waiting = bench.tasks.wait("a", () => {}, controller.signal);
+    await settle();
+    controller.abort(new Error("enough"));
+    await assert.rejects(waiting, /enough/);
+    assert.equal(bench.fetches, 1);
+  });
+});
