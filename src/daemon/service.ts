@@ -110,6 +110,8 @@ export class Service implements Handlers {
 
   /** For `Mounts`: a mount is gone that no verb unmounted. */
   readonly onUnmounted = (repoId: string, cause: string): void => {
+    // By umount(8): somebody wanted it so.
+    if (cause === "unmounted") return;
     this.#failures.set(repoId, `mount is gone: ${cause}`);
   };
 

@@ -27,7 +27,8 @@ export function storeWorkerPermissions(storeDir: string): Deno.PermissionOptions
   return {
     read: [storeDir],
     write: [storeDir],
-    run: ["git"],
+    // sh: ends a git that stalls, with all it has started.
+    run: ["git", "sh"],
     env: [...READ_VARIABLES],
     net: false,
     ffi: false,
@@ -123,6 +124,10 @@ export class StoreWorkers {
       this.#toIndexer({ kind: "sizes", sizes: event.sizes });
       return;
     }
+    if (event.kind === "progress") {
+      for (const { handle } of this.#mounts.values()) handle.send(event);
+      return;
+    }
     if (event.kind === "hydrated") {
       this.#logHydrated(event);
       return;
@@ -136,9 +141,6 @@ export class StoreWorkers {
         break;
       case "spool":
         handle.send(event);
-        break;
-      case "progress":
-        handle.send({ kind: "progress" });
         break;
       case "unavailable":
         handle.send({ kind: "unavailable", oid: event.oid, need: event.need });

@@ -112,9 +112,12 @@ export class CatFile {
     });
     this.#child = child;
     this.#writer = child.stdin.getWriter();
-    this.#readAnswers(child).catch((error) => error).then((error) => {
+    const input = new ByteReader(child.stdout);
+    this.#readAnswers(input).catch((error) => error).then((error) => {
+      input.cancel();
       if (this.#child === child) {
         this.#kill();
+        this.#writer?.abort().catch(() => {});
         this.#child = null;
         this.#writer = null;
         this.#fail(error ?? new CatFileEnded("git cat-file has ended"));
@@ -136,8 +139,7 @@ export class CatFile {
     for (const request of pending) request.reject(error);
   }
 
-  async #readAnswers(child: Deno.ChildProcess): Promise<void> {
-    const input = new ByteReader(child.stdout);
+  async #readAnswers(input: ByteReader): Promise<void> {
     for (;;) {
       const line = await input.line();
       if (line === null) return;
@@ -169,6 +171,11 @@ class ByteReader {
 
   constructor(stream: ReadableStream<Uint8Array>) {
     this.#reader = stream.getReader();
+  }
+
+  /** Nothing is read any more. */
+  cancel(): void {
+    this.#reader.cancel().catch(() => {});
   }
 
   async #more(): Promise<boolean> {

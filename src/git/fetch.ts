@@ -51,6 +51,8 @@ const FETCH_CONFIG = [
   "fetch.negotiationAlgorithm=noop",
   "http.lowSpeedLimit=1",
   `http.lowSpeedTime=${STALL_MS / 1000}`,
+  // A few objects without a filter would be unpacked, and only packs are moved into the store.
+  "fetch.unpackLimit=1",
   // index-pack streams what is bigger instead of holding it.
   "core.bigFileThreshold=1m",
 ];

@@ -36,6 +36,8 @@ export interface GitOptions {
   readonly owner?: Owner | null;
   /** Reads objects only: neither fetches missing ones nor connects to anything. */
   readonly probe?: boolean;
+  /** Nobody waits for it: it gets what processors the others leave. */
+  readonly background?: boolean;
 }
 
 export interface SpawnOptions extends GitOptions {
@@ -132,6 +134,8 @@ const BASE_CONFIG = [
   "protocol.version=2",
 ];
 
+/** Without renice git runs all the same. */
+const YIELDING_GIT = 'renice -n 10 -p $$ >/dev/null 2>&1; exec git "$@"';
 const STDERR_LIMIT = 64 * 1024;
 /** After SIGTERM git gets this long to clean up. */
 const KILL_AFTER_MS = 2_000;
@@ -186,8 +190,9 @@ function environmentOf(options: GitOptions): Record<string, string> {
 export function spawnGit(args: readonly string[], options: SpawnOptions = {}): Deno.ChildProcess {
   prepareEnvironment();
   const config = [...BASE_CONFIG, ...options.config ?? []].flatMap((entry) => ["-c", entry]);
-  const command = new Deno.Command("git", {
-    args: [...config, ...args],
+  const gitArgs = [...config, ...args];
+  const command = new Deno.Command(options.background === true ? "sh" : "git", {
+    args: options.background === true ? ["-c", YIELDING_GIT, "sh", ...gitArgs] : gitArgs,
     cwd: options.cwd ?? "/",
     env: environmentOf(options),
     stdin: options.stdin ?? "null",
@@ -256,8 +261,8 @@ export async function gitText(args: readonly string[], options: RunOptions = {})
 function endOnAbort(child: Deno.ChildProcess, signal: AbortSignal): { stop(): void } {
   let timer: number | undefined;
   const onAbort = () => {
-    signalGroup(child.pid, "TERM");
-    timer = setTimeout(() => signalGroup(child.pid, "KILL"), KILL_AFTER_MS);
+    signalGroup(child, "TERM");
+    timer = setTimeout(() => signalGroup(child, "KILL"), KILL_AFTER_MS);
   };
   signal.addEventListener("abort", onAbort, { once: true });
   return {
@@ -268,17 +273,29 @@ function endOnAbort(child: Deno.ChildProcess, signal: AbortSignal): { stop(): vo
   };
 }
 
-/** Signals a process group. By a shell: Deno.kill would need the right to run anything. */
-function signalGroup(pid: number, name: "TERM" | "KILL"): void {
-  const kill = new Deno.Command("sh", {
-    args: ["-c", `kill -s "$1" -- "-$2"`, "sh", name, String(pid)],
-    cwd: "/",
-    stdin: "null",
-    stdout: "null",
-    stderr: "null",
-  }).spawn();
-  // A group that has ended meanwhile is no error.
-  kill.status.catch(() => {});
+/**
+ * Signals a process group. By a shell: Deno.kill would need the right to run anything. A worker may
+ * run git only; there git alone is signalled, and its helpers end with their pipes.
+ */
+function signalGroup(child: Deno.ChildProcess, name: "TERM" | "KILL"): void {
+  try {
+    const kill = new Deno.Command("sh", {
+      args: ["-c", `kill -s "$1" -- "-$2"`, "sh", name, String(child.pid)],
+      cwd: "/",
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    // A group that has ended meanwhile is no error.
+    kill.status.catch(() => {});
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotCapable)) throw error;
+    try {
+      child.kill(`SIG${name}`);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
 }
 
 async function writeAll(stdin: WritableStream<Uint8Array>, bytes: Uint8Array): Promise<void> {

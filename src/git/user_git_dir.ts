@@ -76,7 +76,7 @@ export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
     await writeSkeleton(temporary, options);
     const run = runOptions({ ...options, gitDir: temporary, owner: null }, options.signal);
     await Promise.all([
-      runGit(["read-tree", options.commitOid], run),
+      writeIndex(options.commitOid, run),
       // HEAD is a branch without commits until here, so this writes branch and reflogs as a clone.
       runGit(["update-ref", "-m", `clone: from ${options.remoteUrl}`, "--stdin"], {
         ...run,
@@ -89,6 +89,18 @@ export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
   } catch (error) {
     await removeTree(temporary);
     throw error;
+  }
+}
+
+/**
+ * A tree with names that git refuses (`.git`, `..`) leaves no index, as in a clone of it: the mount
+ * hides them and shows the rest.
+ */
+async function writeIndex(commitOid: Oid, run: RunOptions): Promise<void> {
+  try {
+    await runGit(["read-tree", commitOid], run);
+  } catch (error) {
+    if (!(error instanceof GitError) || !/invalid path/.test(error.stderr)) throw error;
   }
 }
 

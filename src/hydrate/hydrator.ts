@@ -282,7 +282,7 @@ export class Hydrator {
     const { source, emit } = this.#options;
     const started = performance.now();
     const oids = [...batch.misses.keys()];
-    const onProgress = () => this.#tellProgress(batch);
+    const onProgress = () => this.#tellProgress();
     let packBytes = 0;
     let failure: string | null = null;
     try {
@@ -316,15 +316,11 @@ export class Hydrator {
     return total !== null && batch.misses.size > total / 2 ? mount.commitOid : null;
   }
 
-  #tellProgress(batch: Batch): void {
+  #tellProgress(): void {
     const now = performance.now();
     if (now - this.#progressAt < PROGRESS_MS) return;
     this.#progressAt = now;
-    const mountIds = new Set<number>();
-    for (const { waiters } of batch.misses.values()) {
-      for (const { mount } of waiters) mountIds.add(mount.id);
-    }
-    for (const mountId of mountIds) this.#options.emit({ kind: "progress", mountId }, []);
+    this.#options.emit({ kind: "progress" }, []);
   }
 
   /** Answers everybody who waited for the batch; the number of blobs that are here now. */

@@ -77,10 +77,9 @@ export interface Unavailable {
   readonly cause: string;
 }
 
-/** Something arrived for a fetch that this mount waits for. */
+/** Something arrived; what waits in the queue behind it waits for a transfer that moves. */
 export interface Progress {
   readonly kind: "progress";
-  readonly mountId: number;
 }
 
 /** One fetch ended; for the log and the counters. */

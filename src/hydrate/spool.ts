@@ -53,7 +53,7 @@ export class SpoolDirectory {
   }
 
   /** A file for a blob that is about to be read. */
-  async create(oid: Oid, sizeBytes: number, mountId: number): Promise<ObjectSink> {
+  create(oid: Oid, sizeBytes: number, mountId: number): ObjectSink {
     const existing = this.#files.get(oid);
     if (existing !== undefined) {
       // Two readers asked at the same moment: the first one writes.
@@ -61,7 +61,8 @@ export class SpoolDirectory {
       return { start: () => {}, chunk: () => {} };
     }
     const path = `${this.#dir}/${oid}` as HostPath;
-    const file = await Deno.open(path, { write: true, create: true, truncate: true, mode: 0o600 });
+    // Synchronous: with an await before `set`, two readers would both create and truncate.
+    const file = Deno.openSync(path, { write: true, create: true, truncate: true, mode: 0o600 });
     const spool = {
       oid,
       path,

@@ -47,20 +47,20 @@ function fuseDevice(fd: number, eventFd: number): Device {
 /** Mounts, answers until the mount is gone, and says so. */
 function serve({ config, eventFd, port }: StartMount): void {
   const tell = (event: MountEvent) => port.postMessage(event);
+  let base: BaseStore | null = null;
   let fd: number;
   try {
+    // First: a damaged base must not leave a mount that nobody answers.
+    base = new BaseStore(config.basePath as HostPath);
     fd = mountFuse(config);
   } catch (error) {
+    base?.close();
     const errno = error instanceof FsError ? error.errno : 0;
     tell({ kind: "mount-failed", errno, cause: messageOf(error) });
     return;
   }
   const log = logger("mount").with({ repo: config.repoName });
-  const objects = new PortObjects(
-    new BaseStore(config.basePath as HostPath),
-    config.objectFormat,
-    tell,
-  );
+  const objects = new PortObjects(base, config.objectFormat, tell);
   const session = new Session({
     device: fuseDevice(fd, eventFd),
     filesystem: filesystemOf(config, objects),

@@ -144,7 +144,7 @@ async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<st
       "origin",
       "+refs/heads/*:refs/heads/*",
       "+refs/tags/*:refs/tags/*",
-    ], { ...run, onStderr: progressTo(options.onProgress) }),
+    ], { ...run, background: true, onStderr: progressTo(options.onProgress) }),
   ]);
   if (fetch.status === "rejected") throw fetch.reason;
   await openPacks(`${store.gitDir}/objects/pack`);

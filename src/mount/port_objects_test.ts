@@ -1,0 +1,306 @@
+import assert from "node:assert/strict";
+import { fakeOid, rawTree } from "../../tests/fakes/fake_objects.ts";
+import { run, tempDir } from "../../tests/support/run.ts";
+import { ERRNO, FsError } from "../errno.ts";
+import type { Oid } from "../git/oid.ts";
+import type { HostPath } from "../path.ts";
+import { BaseStore } from "../snapshot/store.ts";
+import type { MountCommand, MountEvent } from "./messages.ts";
+import { PortObjects } from "./port_objects.ts";
+
+const BLOB = fakeOid(1);
+const OTHER = fakeOid(2);
+const TREE = fakeOid(3);
+const ROOT = fakeOid(4);
+const trees = () => [ROOT, TREE];
+
+async function harness(format: "sha1" | "sha256" = "sha1") {
+  const dir = await tempDir();
+  const basePath = dir.at("base.db") as HostPath;
+  const asked: MountEvent[] = [];
+  const clock = { now: 0 };
+  const objects = new PortObjects(
+    new BaseStore(basePath),
+    format,
+    (event) => asked.push(event),
+    () => clock.now,
+  );
+  // Another thread's connection: the indexer's.
+  const indexer = new BaseStore(basePath);
+  return {
+    dir,
+    asked,
+    clock,
+    objects,
+    indexer,
+    async [Symbol.asyncDispose]() {
+      objects.close();
+      indexer.close();
+      await dir.remove();
+    },
+  };
+}
+
+function contents(...blobs: (readonly [Oid, string])[]): MountCommand {
+  const parts = blobs.map(([, text]) => new TextEncoder().encode(text));
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return {
+    kind: "contents",
+    oids: blobs.map(([oid]) => oid).join(""),
+    lengths: Float64Array.from(parts, ({ length }) => length).buffer,
+    bytes: bytes.buffer,
+  };
+}
+
+function sizes(...known: (readonly [Oid, number])[]): MountCommand {
+  return {
+    kind: "sizes",
+    oids: known.map(([oid]) => oid).join(""),
+    sizes: Float64Array.from(known, ([, size]) => size).buffer,
+  };
+}
+
+function read(objects: PortObjects, oid: Oid, offset: number, size: number): string | undefined {
+  const into = new Uint8Array(size).fill(0x23);
+  const count = objects.read(oid, offset, into, trees);
+  return count === undefined ? undefined : new TextDecoder().decode(into.subarray(0, count));
+}
+
+function throwsEio(call: () => unknown): void {
+  assert.throws(call, (error) => error instanceof FsError && error.errno === ERRNO.EIO);
+}
+
+Deno.test("a tree, a size and bytes are asked for once until the answer comes", async () => {
+  await using h = await harness();
+  for (let i = 0; i < 3; i++) {
+    assert.equal(h.objects.directory(TREE), undefined);
+    assert.equal(h.objects.size(BLOB, trees), undefined);
+    assert.equal(read(h.objects, BLOB, 0, 10), undefined);
+  }
+  assert.deepEqual(h.asked, [
+    { kind: "want-tree", treeOid: TREE },
+    { kind: "want", oid: BLOB, need: "size", trees: [ROOT, TREE] },
+    { kind: "want", oid: BLOB, need: "content", trees: [ROOT, TREE] },
+  ]);
+});
+
+Deno.test("what is only looked at is not asked for", async () => {
+  await using h = await harness();
+  assert.equal(h.objects.directoryAtHand(TREE), undefined);
+  assert.equal(h.objects.sizeAtHand(BLOB), undefined);
+  assert.equal(h.objects.sizesAtHand([BLOB, OTHER]).size, 0);
+  assert.deepEqual(h.asked, []);
+});
+
+Deno.test("answers name the keys to wake, and are used from then on", async () => {
+  await using h = await harness();
+  h.objects.directory(TREE);
+  h.objects.size(BLOB, trees);
+  read(h.objects, BLOB, 0, 1);
+  const raw = rawTree([{ mode: "100644", name: "a", oid: BLOB }]);
+  assert.deepEqual(h.objects.accept({ kind: "tree", treeOid: TREE, raw: raw.buffer }), [
+    `tree:${TREE}`,
+  ]);
+  assert.deepEqual(h.objects.accept(sizes([BLOB, 5], [OTHER, 2 ** 40])), [
+    `size:${BLOB}`,
+    `size:${OTHER}`,
+  ]);
+  assert.deepEqual(h.objects.accept(contents([OTHER, ""], [BLOB, "hello"])), [
+    `content:${OTHER}`,
+    `content:${BLOB}`,
+  ]);
+  h.asked.length = 0;
+  assert.equal(h.objects.directory(TREE)?.entries[0]?.name, "a");
+  assert.equal(h.objects.size(BLOB, trees), 5);
+  assert.equal(h.objects.size(OTHER, trees), 2 ** 40);
+  assert.deepEqual([...h.objects.sizesAtHand([OTHER, BLOB])], [[OTHER, 2 ** 40], [BLOB, 5]]);
+  assert.equal(read(h.objects, BLOB, 0, 5), "hello");
+  assert.equal(read(h.objects, BLOB, 1, 3), "ell");
+  assert.equal(read(h.objects, BLOB, 3, 100), "lo");
+  assert.equal(read(h.objects, BLOB, 5, 100), "");
+  assert.equal(read(h.objects, BLOB, 2 ** 40, 100), "");
+  assert.equal(read(h.objects, OTHER, 0, 100), "");
+  assert.deepEqual(h.asked, []);
+});
+
+Deno.test("one blob alone in a message, and sha256 oids", async () => {
+  await using h = await harness("sha256");
+  const [a, b] = [fakeOid(1, "sha256"), fakeOid(2, "sha256")];
+  assert.deepEqual(h.objects.accept(contents([a, "alone"])), [`content:${a}`]);
+  assert.equal(read(h.objects, a, 0, 10), "alone");
+  h.objects.accept(sizes([a, 1], [b, 2]));
+  assert.deepEqual([h.objects.sizeAtHand(a), h.objects.sizeAtHand(b)], [1, 2]);
+});
+
+Deno.test("what the base has is not asked for, also when it came there later", async () => {
+  await using h = await harness();
+  assert.equal(h.objects.directoryAtHand(TREE), undefined);
+  assert.equal(h.objects.sizeAtHand(BLOB), undefined);
+  h.indexer.putTrees([[TREE, rawTree([{ mode: "100644", name: "a", oid: BLOB }])]]);
+  h.indexer.putSizes([[BLOB, 7], [OTHER, 0]]);
+  assert.equal(h.objects.directory(TREE)?.entries.length, 1);
+  assert.equal(h.objects.size(BLOB, trees), 7);
+  assert.equal(h.objects.size(OTHER, trees), 0);
+  assert.deepEqual(h.asked, []);
+});
+
+Deno.test("a size once known is known for ever, whatever else comes", async () => {
+  await using h = await harness();
+  h.indexer.putSizes([[BLOB, 7]]);
+  assert.equal(h.objects.size(BLOB, trees), 7);
+  // More than the memory for sizes holds: the base still knows it.
+  for (let i = 0; i < 21; i++) {
+    h.objects.accept(
+      sizes(...Array.from({ length: 5000 }, (_, j) => [fakeOid(10 + 5000 * i + j), 1] as const)),
+    );
+  }
+  h.objects.accept({ kind: "unavailable", oid: BLOB, need: "size" });
+  assert.equal(h.objects.size(BLOB, trees), 7);
+  assert.deepEqual(h.asked, []);
+});
+
+Deno.test("after a failure the same need fails at once for 5 s, then is asked for again", async () => {
+  await using h = await harness();
+  h.clock.now = 1000;
+  const needs: readonly (readonly [MountCommand, () => unknown, string])[] = [
+    [{ kind: "tree", treeOid: TREE, raw: null }, () => h.objects.directory(TREE), `tree:${TREE}`],
+    [
+      { kind: "unavailable", oid: BLOB, need: "size" },
+      () => h.objects.size(BLOB, trees),
+      `size:${BLOB}`,
+    ],
+    [
+      { kind: "unavailable", oid: BLOB, need: "content" },
+      () => read(h.objects, BLOB, 0, 1),
+      `content:${BLOB}`,
+    ],
+  ];
+  for (const [failure, call, key] of needs) {
+    h.clock.now = 1000;
+    h.asked.length = 0;
+    assert.equal(call(), undefined);
+    assert.equal(h.asked.length, 1);
+    assert.deepEqual(h.objects.accept(failure), [key]);
+    throwsEio(call);
+    h.clock.now = 5999;
+    throwsEio(call);
+    assert.equal(h.asked.length, 1);
+    h.clock.now = 6000;
+    assert.equal(call(), undefined, key);
+    assert.equal(call(), undefined);
+    assert.equal(h.asked.length, 2);
+  }
+});
+
+Deno.test("a failed size does not fail the bytes, nor the other way round", async () => {
+  await using h = await harness();
+  h.objects.accept({ kind: "unavailable", oid: BLOB, need: "size" });
+  assert.equal(read(h.objects, BLOB, 0, 1), undefined);
+  h.objects.accept({ kind: "unavailable", oid: OTHER, need: "content" });
+  assert.equal(h.objects.size(OTHER, trees), undefined);
+});
+
+Deno.test("an answer that comes after all ends the failure", async () => {
+  await using h = await harness();
+  h.objects.accept({ kind: "unavailable", oid: BLOB, need: "content" });
+  throwsEio(() => read(h.objects, BLOB, 0, 1));
+  h.objects.accept(contents([BLOB, "x"]));
+  assert.equal(read(h.objects, BLOB, 0, 1), "x");
+});
+
+Deno.test("a spool file is read while it grows, and never beyond what is there", async () => {
+  await using h = await harness();
+  const path = h.dir.at("spool");
+  const text = "0123456789abcdefghij";
+  const spool = (availableBytes: number): MountCommand => ({
+    kind: "spool",
+    oid: BLOB,
+    path,
+    sizeBytes: text.length,
+    availableBytes,
+  });
+  assert.equal(read(h.objects, BLOB, 0, 4), undefined);
+  await Deno.writeTextFile(path, text.slice(0, 12));
+  assert.deepEqual(h.objects.accept(spool(10)), [`content:${BLOB}`]);
+  assert.equal(read(h.objects, BLOB, 0, 4), "0123");
+  assert.equal(read(h.objects, BLOB, 6, 4), "6789");
+  assert.equal(read(h.objects, BLOB, 6, 5), undefined, "never a part of what was asked");
+  assert.equal(read(h.objects, BLOB, 18, 100), undefined);
+  assert.equal(read(h.objects, BLOB, 20, 100), "");
+  assert.equal(read(h.objects, BLOB, 2 ** 40, 100), "");
+  assert.equal(h.asked.length, 1, "it is on its way already");
+  await Deno.writeTextFile(path, text);
+  assert.deepEqual(h.objects.accept(spool(text.length)), [`content:${BLOB}`]);
+  assert.equal(read(h.objects, BLOB, 6, 5), "6789a");
+  assert.equal(read(h.objects, BLOB, 18, 100), "ij");
+  assert.equal(h.asked.length, 1);
+});
+
+Deno.test("a spool file keeps its bytes for a reader when it is removed", async () => {
+  await using h = await harness();
+  const path = h.dir.at("spool");
+  await Deno.writeTextFile(path, "0123456789");
+  h.objects.accept({ kind: "spool", oid: BLOB, path, sizeBytes: 10, availableBytes: 10 });
+  await Deno.remove(path);
+  assert.equal(read(h.objects, BLOB, 0, 10), "0123456789");
+  h.objects.release(BLOB);
+  assert.equal(read(h.objects, BLOB, 0, 10), undefined);
+  assert.equal(h.asked.length, 1);
+});
+
+Deno.test("a spool file that is gone before it was opened is a failure, asked for again later", async () => {
+  await using h = await harness();
+  const gone: MountCommand = {
+    kind: "spool",
+    oid: BLOB,
+    path: h.dir.at("gone"),
+    sizeBytes: 10,
+    availableBytes: 10,
+  };
+  assert.deepEqual(h.objects.accept(gone), [`content:${BLOB}`]);
+  throwsEio(() => read(h.objects, BLOB, 0, 1));
+  h.clock.now = 5000;
+  assert.equal(read(h.objects, BLOB, 0, 1), undefined);
+  assert.equal(h.asked.length, 1);
+});
+
+Deno.test("a spool that fails half way: EIO, then asked for again, then read from the new file", async () => {
+  await using h = await harness();
+  const path = h.dir.at("spool");
+  await Deno.writeTextFile(path, "01234");
+  h.objects.accept({ kind: "spool", oid: BLOB, path, sizeBytes: 10, availableBytes: 5 });
+  assert.equal(read(h.objects, BLOB, 5, 5), undefined);
+  await Deno.remove(path);
+  assert.deepEqual(h.objects.accept({ kind: "unavailable", oid: BLOB, need: "content" }), [
+    `content:${BLOB}`,
+  ]);
+  throwsEio(() => read(h.objects, BLOB, 5, 5));
+  h.clock.now = 5000;
+  assert.equal(read(h.objects, BLOB, 5, 5), undefined);
+  assert.equal(h.asked.length, 1);
+  await Deno.writeTextFile(path, "0123456789");
+  h.objects.accept({ kind: "spool", oid: BLOB, path, sizeBytes: 10, availableBytes: 10 });
+  assert.equal(read(h.objects, BLOB, 5, 5), "56789");
+});
+
+Deno.test("no descriptor is left open after close", async () => {
+  // By another process: Deno keeps /proc from us.
+  const open = async () => (await run("ls", [`/proc/${Deno.pid}/fd`])).stdout.split("\n").length;
+  const before = await open();
+  {
+    await using h = await harness();
+    for (let i = 0; i < 20; i++) {
+      const path = h.dir.at(`spool${i}`);
+      await Deno.writeTextFile(path, "x");
+      h.objects.accept({ kind: "spool", oid: fakeOid(i), path, sizeBytes: 1, availableBytes: 1 });
+    }
+    h.objects.release(fakeOid(3));
+    h.objects.release(fakeOid(3));
+  }
+  assert.equal(await open(), before);
+});

@@ -1,0 +1,99 @@
+/** Trees, sizes and bytes that are there when a test says so. */
+
+import { ERRNO, FsError } from "../../src/errno.ts";
+import type { ObjectFormat, Oid } from "../../src/git/oid.ts";
+import { Directory } from "../../src/vfs/directory.ts";
+import { type Objects, waitKey } from "../../src/vfs/objects.ts";
+
+export interface RawEntry {
+  readonly mode: string;
+  /** One char code per byte. */
+  readonly name: string;
+  readonly oid: string;
+}
+
+/** The bytes of a tree object with exactly these entries, however wrong. */
+export function rawTree(entries: readonly RawEntry[]): Uint8Array<ArrayBuffer> {
+  const bytes: number[] = [];
+  for (const { mode, name, oid } of entries) {
+    for (const char of `${mode} ${name}\0`) bytes.push(char.charCodeAt(0));
+    for (let i = 0; i < oid.length; i += 2) bytes.push(Number.parseInt(oid.slice(i, i + 2), 16));
+  }
+  return Uint8Array.from(bytes);
+}
+
+/** An oid that says what it is: the number, at the end of 40 digits. */
+export function fakeOid(number: number, format: ObjectFormat = "sha1"): Oid {
+  return number.toString(16).padStart(format === "sha1" ? 40 : 64, "0") as Oid;
+}
+
+export class FakeObjects implements Objects {
+  readonly trees = new Map<Oid, Directory>();
+  readonly sizes = new Map<Oid, number>();
+  readonly contents = new Map<Oid, Uint8Array<ArrayBuffer>>();
+  /** Needs that fail with EIO. */
+  readonly failing = new Set<string>();
+  /** Needs asked for, with the trees that came along. */
+  readonly asked: { readonly key: string; readonly trees: readonly Oid[] }[] = [];
+  readonly released: Oid[] = [];
+
+  putTree(oid: Oid, entries: readonly RawEntry[], format: ObjectFormat = "sha1"): this {
+    this.trees.set(oid, new Directory(rawTree(entries), format));
+    return this;
+  }
+
+  putBlob(oid: Oid, text: string): this {
+    const bytes = new TextEncoder().encode(text);
+    this.sizes.set(oid, bytes.length);
+    this.contents.set(oid, bytes);
+    return this;
+  }
+
+  #ask(key: string, trees: readonly Oid[] = []): undefined {
+    if (this.failing.has(key)) throw new FsError(ERRNO.EIO);
+    this.asked.push({ key, trees });
+    return undefined;
+  }
+
+  directory(oid: Oid): Directory | undefined {
+    return this.trees.get(oid) ?? this.#ask(waitKey("tree", oid));
+  }
+
+  directoryAtHand(oid: Oid): Directory | undefined {
+    return this.trees.get(oid);
+  }
+
+  size(oid: Oid, treeOids: () => Oid[]): number | undefined {
+    return this.sizes.get(oid) ?? this.#ask(waitKey("size", oid), treeOids());
+  }
+
+  sizeAtHand(oid: Oid): number | undefined {
+    return this.sizes.get(oid);
+  }
+
+  sizesAtHand(oids: readonly Oid[]): Map<Oid, number> {
+    const known = new Map<Oid, number>();
+    for (const oid of oids) {
+      const size = this.sizes.get(oid);
+      if (size !== undefined) known.set(oid, size);
+    }
+    return known;
+  }
+
+  read(
+    oid: Oid,
+    offset: number,
+    into: Uint8Array<ArrayBuffer>,
+    treeOids: () => Oid[],
+  ): number | undefined {
+    const bytes = this.contents.get(oid);
+    if (bytes === undefined) return this.#ask(waitKey("content", oid), treeOids());
+    const part = bytes.subarray(offset, offset + into.length);
+    into.set(part);
+    return part.length;
+  }
+
+  release(oid: Oid): void {
+    this.released.push(oid);
+  }
+}

@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { OPS } from "../../src/fuse/ops.ts";
+import { FakeFilesystem } from "../fakes/fake_filesystem.ts";
+import { converse } from "../fakes/session_harness.ts";
+import { dump, getattrRequest, hex, request } from "../fakes/wire_bytes.ts";
+import { FIXED_ANSWERS, GOLDEN } from "./golden.ts";
+
+for (const golden of GOLDEN) {
+  Deno.test(`${golden.name}: request and reply byte by byte`, () => {
+    const filesystem = new FakeFilesystem(golden.script);
+    const { replies, log } = converse(filesystem, hex(golden.request));
+    assert.deepEqual(filesystem.calls, golden.calls);
+    assert.deepEqual(log, []);
+    if (golden.reply === null) {
+      assert.deepEqual(replies, []);
+      return;
+    }
+    assert.equal(replies.length, 1);
+    assert.equal(dump(replies[0] as Uint8Array), dump(hex(golden.reply)));
+  });
+}
+
+for (const [opcode, name, body, errno] of FIXED_ANSWERS) {
+  Deno.test(`${name}: answered ${errno === 0 ? "empty" : `with errno ${errno}`}`, () => {
+    const filesystem = new FakeFilesystem();
+    const { replies, log } = converse(
+      filesystem,
+      request({ opcode, unique: 0xcafebabedeadbeefn, nodeid: 2 }, hex(body)),
+    );
+    assert.equal(replies.length, 1);
+    const error = { 0: "00000000", 30: "e2ffffff", 38: "daffffff" }[errno];
+    assert.equal(
+      dump(replies[0] as Uint8Array),
+      dump(hex(`
+        10000000          # len 16
+        ${error}          # minus errno
+        efbeaddebebafeca  # unique
+      `)),
+    );
+    assert.deepEqual(filesystem.calls, []);
+    assert.deepEqual(log, []);
+  });
+}
+
+Deno.test("every row of the table has golden bytes", () => {
+  const tested = new Set([
+    ...GOLDEN.map(({ request }) => hex(request)[4] as number),
+    ...FIXED_ANSWERS.map(([opcode]) => opcode),
+  ]);
+  assert.deepEqual([...OPS.keys()].filter((opcode) => !tested.has(opcode)), []);
+});
+
+Deno.test("the rows that answer ENOSYS are those that may, and FSYNC is not among them", () => {
+  const answers = FIXED_ANSWERS.filter(([, , , errno]) => errno === 38).map(([opcode]) => opcode);
+  const may = [...OPS].filter(([, op]) => op.mayAnswerEnosys).map(([opcode]) => opcode);
+  assert.deepEqual(may.sort((a, b) => a - b), answers.sort((a, b) => a - b));
+  assert.ok(!may.includes(20) && !may.includes(30));
+});
+
+Deno.test("an error of the file system is the reply's errno, negative, and not logged", () => {
+  for (const opcode of [1, 3, 5, 15, 28, 44, 17]) {
+    const golden = GOLDEN.find(({ request }) => hex(request)[4] === opcode);
+    const { replies, log } = converse(new FakeFilesystem(), hex(golden?.request ?? ""));
+    assert.equal(
+      replies.map(dump).join("\n"),
+      dump(hex(`
+        10000000          # len 16
+        feffffff          # -ENOENT
+        efbeaddebebafeca  # unique
+      `)),
+      `opcode ${opcode}`,
+    );
+    assert.deepEqual(log, []);
+  }
+});
+
+Deno.test("an unknown opcode: ENOSYS each time, one line in the log", () => {
+  const unknown = (opcode: number, unique: number) => request({ opcode, unique }, [1, 2, 3]);
+  const { device, log } = converse(
+    new FakeFilesystem(),
+    unknown(999, 1),
+    unknown(999, 2),
+    unknown(4096, 3),
+    unknown(0xffffffff, 4),
+    unknown(48, 5),
+    unknown(999, 6),
+  );
+  for (const unique of [1, 2, 3, 4, 5, 6]) assert.equal(device.replyTo(unique).error, -38);
+  assert.deepEqual(log.map(({ message, fields }) => [message, fields["opcode"]]), [
+    ["Unknown opcode", 999],
+    ["Unknown opcode", 4096],
+    ["Unknown opcode", 0xffffffff],
+    ["Unknown opcode", 48],
+  ]);
+});
+
+Deno.test("a reply has no bytes of the reply before it", () => {
+  const full = GOLDEN.find(({ name }) => name === "READDIRPLUS");
+  const filesystem = new FakeFilesystem({
+    ...full?.script,
+    statfs: GOLDEN.find(({ name }) => name === "STATFS")?.script.statfs ?? (() => {
+      throw new Error("no such row");
+    }),
+    readdir: (_nodeid, _offset, sink) => void sink.add("ab" as never, 1, 8, 1),
+  });
+  const readdir = GOLDEN.find(({ name }) => name === "READDIR")?.request ?? "";
+  const statfs = GOLDEN.find(({ name }) => name === "STATFS");
+  const { replies } = converse(
+    filesystem,
+    hex(full?.request ?? ""),
+    hex(statfs?.request ?? ""),
+    hex(full?.request ?? ""),
+    hex(readdir),
+    getattrRequest(1, 1),
+  );
+  assert.equal(dump(replies[1] as Uint8Array), dump(hex(statfs?.reply ?? "")));
+  assert.equal(
+    dump(replies[3] as Uint8Array),
+    dump(hex(`
+      30000000 00000000 efbeaddebebafeca
+      0100000000000000 0100000000000000 02000000 08000000
+      6162 000000000000 # name, padding is zero
+    `)),
+  );
+});

@@ -1,0 +1,448 @@
+/** Parked requests, deadlines, lookup counts, fairness, and how a session ends. */
+
+import assert from "node:assert/strict";
+import { ERRNO, FsError } from "../../src/errno.ts";
+import { Bug } from "../../src/failure.ts";
+import { type Entry, Parked } from "../../src/fuse/filesystem.ts";
+import { PARKED_TIMEOUT_MS } from "../../src/fuse/session.ts";
+import type { Name } from "../../src/path.ts";
+import { FakeFilesystem, type Script } from "../fakes/fake_filesystem.ts";
+import { SessionHarness } from "../fakes/session_harness.ts";
+import {
+  getattrRequest,
+  interruptRequest,
+  lookupRequest,
+  OP,
+  readBody,
+  readRequest,
+  request,
+} from "../fakes/wire_bytes.ts";
+import { parking } from "./golden.ts";
+
+const EINTR = -4;
+const EIO = -5;
+
+const ATTRIBUTES = {
+  attr: { ino: 1, sizeBytes: 0, timeSeconds: 0, mode: 0, nlink: 1, uid: 0, gid: 0 },
+  attrTimeoutMs: 0,
+};
+
+function entry(nodeid: number): Entry {
+  return { ...ATTRIBUTES, nodeid, entryTimeoutMs: 0 };
+}
+
+const DONE: Script = {
+  lookup: () => entry(2),
+  getattr: () => ATTRIBUTES,
+  readlink: () => new Uint8Array(1),
+  read: () => 0,
+  readdir: () => {},
+  readdirplus: () => {},
+};
+
+/** One request of each kind that may park. */
+const KINDS: readonly (readonly [string, (unique: number) => Uint8Array])[] = [
+  ["LOOKUP", (unique) => lookupRequest(unique, 1, "a")],
+  ["GETATTR", (unique) => getattrRequest(unique, 2)],
+  ["READLINK", (unique) => request({ opcode: OP.READLINK, unique, nodeid: 2 })],
+  ["READ", (unique) => readRequest(unique, 2, 8, 16)],
+  ["READDIR", (unique) => request({ opcode: OP.READDIR, unique }, readBody(3, 4096))],
+  ["READDIRPLUS", (unique) => request({ opcode: OP.READDIRPLUS, unique }, readBody(3, 4096))],
+];
+
+function parked() {
+  const filesystem = new FakeFilesystem(parking("k"));
+  const harness = new SessionHarness(filesystem);
+  const answerNow = () => Object.assign(filesystem.script, DONE);
+  return { filesystem, harness, answerNow, device: harness.device, session: harness.session };
+}
+
+for (const [kind, make] of KINDS) {
+  Deno.test(`${kind} parks, and is answered when its key is woken, with the same arguments`, () => {
+    const { filesystem, harness, answerNow, device, session } = parked();
+    device.push(make(1)).onWait(() => {
+      assert.equal(session.parkedCount, 1);
+      assert.deepEqual(harness.replies, []);
+      session.wake("another key");
+      assert.deepEqual(harness.replies, []);
+      answerNow();
+      session.wake("k");
+      assert.equal(device.replyTo(1).error, 0);
+      session.wake("k");
+    });
+    harness.run();
+    device.replyTo(1);
+    assert.equal(session.parkedCount, 0);
+    assert.equal(filesystem.calls.length, 2);
+    assert.deepEqual(filesystem.calls[0], filesystem.calls[1]);
+  });
+
+  Deno.test(`INTERRUPT of a parked ${kind} gives EINTR once, and waking it later nothing`, () => {
+    const { filesystem, harness, answerNow, device, session } = parked();
+    device.push(make(1), interruptRequest(2, 1), interruptRequest(3, 1)).onWait(() => {
+      assert.equal(device.replyTo(1).error, EINTR);
+      assert.equal(session.parkedCount, 0);
+      answerNow();
+      session.wake("k");
+    });
+    harness.run();
+    assert.equal(harness.replies.length, 1);
+    assert.equal(filesystem.calls.length, 1);
+    assert.deepEqual(harness.log, []);
+  });
+
+  Deno.test(`${kind} parked past its deadline gets EIO once and a line in the log`, () => {
+    const { filesystem, harness, answerNow, device, session } = parked();
+    device.push(make(1)).onWait(
+      () => harness.clock = PARKED_TIMEOUT_MS - 1,
+      () => {
+        assert.deepEqual(harness.replies, []);
+        harness.clock = PARKED_TIMEOUT_MS + 1000;
+      },
+      () => {
+        assert.equal(device.replyTo(1).error, EIO);
+        answerNow();
+        session.wake("k");
+        harness.clock *= 3;
+      },
+      () => {},
+    );
+    harness.run();
+    assert.equal(harness.replies.length, 1);
+    assert.equal(filesystem.calls.length, 1);
+    assert.deepEqual(harness.log, [
+      { message: "Request gave up waiting", fields: { waitedFor: "k" } },
+    ]);
+  });
+
+  Deno.test(`${kind} that fails after waking: the errno is the reply's`, () => {
+    const { filesystem, harness, device, session } = parked();
+    device.push(make(1)).onWait(() => {
+      const fail = () => {
+        throw new FsError(ERRNO.ENAMETOOLONG);
+      };
+      for (const method of Object.keys(DONE)) Object.assign(filesystem.script, { [method]: fail });
+      session.wake("k");
+    });
+    harness.run();
+    assert.equal(device.replyTo(1).error, -36);
+  });
+}
+
+Deno.test("a parked request keeps its own bytes while others come and go in the buffer", () => {
+  const seen: string[] = [];
+  let here = false;
+  const filesystem = new FakeFilesystem({
+    lookup: (_parent, name) => {
+      if (!here) return new Parked("k");
+      seen.push(name);
+      return entry(seen.length + 1);
+    },
+    getattr: () => ATTRIBUTES,
+  });
+  const harness = new SessionHarness(filesystem);
+  harness.device.push(
+    lookupRequest(1, 1, "the first name"),
+    lookupRequest(2, 1, "another"),
+    getattrRequest(3, 1),
+    lookupRequest(4, 1, "x".repeat(200)),
+  ).onWait(() => {
+    here = true;
+    harness.session.wake("k");
+  });
+  harness.run();
+  assert.deepEqual(seen, ["the first name", "another", "x".repeat(200)]);
+  for (const unique of [1, 2, 3, 4]) assert.equal(harness.device.replyTo(unique).error, 0);
+});
+
+Deno.test("all that wait for one key are answered by one wake; other keys sleep on", () => {
+  let here = false;
+  const filesystem = new FakeFilesystem({
+    getattr: (nodeid) => here && nodeid < 10 ? ATTRIBUTES : new Parked(nodeid < 10 ? "a" : "b"),
+  });
+  const harness = new SessionHarness(filesystem);
+  harness.device.push(
+    getattrRequest(1, 2),
+    getattrRequest(2, 10),
+    getattrRequest(3, 3),
+  ).onWait(() => {
+    here = true;
+    harness.session.wake("a");
+    assert.equal(harness.session.parkedCount, 1);
+  });
+  harness.run();
+  assert.equal(harness.device.replyTo(1).error, 0);
+  assert.equal(harness.device.replyTo(3).error, 0);
+  assert.deepEqual(harness.device.repliesTo(2), []);
+});
+
+Deno.test("a woken request may park again, for the same key or another, with a new deadline", () => {
+  const keys = ["a", "a", "b"];
+  const filesystem = new FakeFilesystem({
+    getattr: () => {
+      const key = keys.shift();
+      return key === undefined ? ATTRIBUTES : new Parked(key);
+    },
+  });
+  const harness = new SessionHarness(filesystem);
+  const { session, device } = harness;
+  device.push(getattrRequest(1, 1)).onWait(
+    () => {
+      harness.clock = PARKED_TIMEOUT_MS - 1;
+      session.wake("a");
+      assert.equal(session.parkedCount, 1);
+    },
+    () => {
+      harness.clock += PARKED_TIMEOUT_MS - 1;
+      session.wake("a");
+    },
+    () => {
+      session.wake("a");
+      assert.equal(session.parkedCount, 1);
+      session.wake("b");
+    },
+  );
+  harness.run();
+  assert.equal(device.replyTo(1).error, 0);
+  assert.equal(harness.replies.length, 1);
+});
+
+Deno.test("an interrupt of one of two that wait for a key leaves the other", () => {
+  const { harness, answerNow, device, session } = parked();
+  device.push(getattrRequest(1, 1), getattrRequest(2, 1), interruptRequest(3, 1)).onWait(() => {
+    answerNow();
+    session.wake("k");
+  });
+  harness.run();
+  assert.equal(device.replyTo(1).error, EINTR);
+  assert.equal(device.replyTo(2).error, 0);
+});
+
+Deno.test("an INTERRUPT that names nobody is no reply and no error", () => {
+  const { harness, device } = parked();
+  device.push(interruptRequest(1, 99), getattrRequest(2, 1), interruptRequest(3, 99));
+  harness.run();
+  assert.deepEqual(harness.replies, []);
+  assert.equal(harness.session.parkedCount, 1);
+});
+
+Deno.test("a wake from `drain` answers, before and after sleeping", () => {
+  const { harness, answerNow, device, session } = parked();
+  let drains = 0;
+  harness.onDrain = () => {
+    if (++drains !== 2) return;
+    answerNow();
+    session.wake("k");
+  };
+  device.push(getattrRequest(1, 1)).onWait(() => {});
+  harness.run();
+  assert.equal(device.replyTo(1).error, 0);
+});
+
+Deno.test("progress postpones every deadline", () => {
+  const { harness, device, session } = parked();
+  device.push(getattrRequest(1, 1)).onWait(
+    () => {
+      harness.clock = PARKED_TIMEOUT_MS - 1;
+      session.postponeDeadlines();
+      harness.clock = PARKED_TIMEOUT_MS + 5000;
+    },
+    () => {
+      assert.deepEqual(harness.replies, []);
+      harness.clock = 2 * PARKED_TIMEOUT_MS - 2;
+    },
+    () => {
+      assert.deepEqual(harness.replies, []);
+      harness.clock += 1001;
+    },
+    () => assert.equal(device.replyTo(1).error, EIO),
+  );
+  harness.run();
+  assert.equal(device.replyTo(1).error, EIO);
+});
+
+Deno.test("sleeping has no end without parked requests, and looks at deadlines with them", () => {
+  const { harness, device } = parked();
+  device.onWait(() => device.push(getattrRequest(1, 1)), () => {});
+  harness.run();
+  assert.deepEqual(device.waits, [-1, 1000, 1000]);
+});
+
+Deno.test("deadlines run out also while other requests keep the session busy", () => {
+  const filesystem = new FakeFilesystem({
+    getattr: (nodeid) => nodeid === 2 ? new Parked("k") : ATTRIBUTES,
+  });
+  const harness = new SessionHarness(filesystem);
+  harness.device.push(getattrRequest(1, 2));
+  for (let i = 0; i < 1000; i++) harness.device.push(getattrRequest(100 + i, 1));
+  harness.onDrain = () => harness.clock += PARKED_TIMEOUT_MS / 4;
+  let answeredAfter = 0;
+  harness.device.onWait(() => {
+    assert.equal(harness.device.replyTo(1).error, EIO);
+    answeredAfter = harness.device.replies.findIndex((reply) => reply[8] === 1 && reply[9] === 0);
+  });
+  harness.run();
+  assert.ok(answeredAfter > 0 && answeredAfter < 600, `${answeredAfter} replies before`);
+});
+
+Deno.test("a LOOKUP reply that is not taken lowers the lookup count again", () => {
+  const filesystem = new FakeFilesystem({ lookup: () => entry(7) });
+  const harness = new SessionHarness(filesystem);
+  harness.device.refuse(1).push(lookupRequest(1, 1, "a"), lookupRequest(2, 1, "a"));
+  harness.run();
+  assert.deepEqual(filesystem.callsOf("forget"), [[7, 1]]);
+  assert.equal(harness.device.refused.length, 1);
+  assert.equal(harness.device.replyTo(2).error, 0);
+});
+
+Deno.test("a parked LOOKUP whose reply is not taken lowers the count too", () => {
+  const { filesystem, harness, answerNow, device, session } = parked();
+  device.refuse(1).push(lookupRequest(1, 1, "a")).onWait(() => {
+    answerNow();
+    session.wake("k");
+  });
+  harness.run();
+  assert.deepEqual(filesystem.callsOf("forget"), [[2, 1]]);
+});
+
+Deno.test("a negative entry that is not taken lowers nothing", () => {
+  const filesystem = new FakeFilesystem({ lookup: () => entry(0) });
+  const harness = new SessionHarness(filesystem);
+  harness.device.refuse(1).push(lookupRequest(1, 1, "a"));
+  harness.run();
+  assert.deepEqual(filesystem.callsOf("forget"), []);
+});
+
+function listing(then: () => void): Script {
+  return {
+    readdirplus: (_nodeid, _offset, sink) => {
+      sink.addPlus("." as Name, 1, 4, 1, null);
+      for (const nodeid of [5, 6, 7]) {
+        const added = sink.addPlus(`n${nodeid}` as Name, nodeid, 8, nodeid, entry(nodeid));
+        assert.equal(added, nodeid < 7, "the last one does not fit");
+      }
+      then();
+    },
+  };
+}
+
+function readdirplus(unique: number): Uint8Array {
+  // ".": 152 + 8 bytes, n5 and n6: 160 each
+  return request({ opcode: OP.READDIRPLUS, unique }, readBody(0, 500));
+}
+
+Deno.test("a READDIRPLUS reply that is not taken lowers the counts of its entries only", () => {
+  const filesystem = new FakeFilesystem(listing(() => {}));
+  const harness = new SessionHarness(filesystem);
+  harness.device.refuse(1).push(readdirplus(1), readdirplus(2));
+  harness.run();
+  assert.deepEqual(filesystem.callsOf("forget"), [[5, 1], [6, 1]]);
+});
+
+Deno.test("a READDIRPLUS that fails or parks in the middle lowers the counts again", () => {
+  for (const error of [new FsError(ERRNO.EIO), new TypeError("a slip")]) {
+    const filesystem = new FakeFilesystem(listing(() => {
+      throw error;
+    }));
+    const harness = new SessionHarness(filesystem);
+    harness.device.push(readdirplus(1));
+    harness.run();
+    assert.equal(harness.device.replyTo(1).error, EIO);
+    assert.deepEqual(filesystem.callsOf("forget"), [[5, 1], [6, 1]]);
+  }
+});
+
+Deno.test("commands get a turn at least every 64 requests", () => {
+  const harness = new SessionHarness(new FakeFilesystem({ getattr: () => ATTRIBUTES }));
+  for (let i = 1; i <= 1000; i++) harness.device.push(getattrRequest(i, 1));
+  harness.run();
+  const counts = [0, ...harness.drains];
+  for (let i = 1; i < counts.length; i++) {
+    const between = (counts[i] as number) - (counts[i - 1] as number);
+    assert.ok(between <= 64, `${between} requests without a drain`);
+  }
+  assert.equal(counts.at(-1), 1001);
+  assert.equal(harness.session.requestCount, 1001);
+});
+
+Deno.test("500 parked reads do not stop a local one, and all are answered in the end", () => {
+  let here = false;
+  const filesystem = new FakeFilesystem({
+    read: (nodeid) => nodeid === 2 || here ? 0 : new Parked(`content:${nodeid % 7}`),
+  });
+  const harness = new SessionHarness(filesystem);
+  for (let i = 1; i <= 500; i++) harness.device.push(readRequest(i, 100 + i, 0, 4096));
+  harness.device.push(readRequest(9000, 2, 0, 4096)).onWait(() => {
+    assert.equal(harness.session.parkedCount, 500);
+    assert.equal(harness.device.replyTo(9000).error, 0);
+    here = true;
+    for (let i = 0; i < 7; i++) harness.session.wake(`content:${i}`);
+  });
+  harness.run();
+  for (let i = 1; i <= 500; i++) assert.equal(harness.device.replyTo(i).error, 0);
+  assert.equal(harness.session.parkedCount, 0);
+});
+
+Deno.test("a Bug ends the session, also when a parked request throws it", () => {
+  const { filesystem, harness, device, session } = parked();
+  device.push(getattrRequest(1, 1)).onWait(() => {
+    filesystem.script.getattr = () => {
+      throw new Bug("a broken invariant");
+    };
+    session.wake("k");
+  });
+  assert.throws(() => harness.run(), /a broken invariant/);
+  assert.deepEqual(harness.replies, []);
+});
+
+Deno.test("an ordinary exception is EIO and a line in the log with the operation", () => {
+  for (const thrown of [new TypeError("a slip"), "text", undefined]) {
+    const filesystem = new FakeFilesystem({
+      read: () => {
+        throw thrown;
+      },
+      getattr: () => ATTRIBUTES,
+    });
+    const harness = new SessionHarness(filesystem);
+    harness.device.push(readRequest(1, 2, 0, 10), getattrRequest(2, 1));
+    assert.equal(harness.run(), "unmounted");
+    assert.equal(harness.device.replyTo(1).error, EIO);
+    assert.equal(harness.device.replyTo(2).error, 0);
+    assert.equal(harness.log.length, 1);
+    assert.equal(harness.log[0]?.fields["op"], "READ");
+    assert.equal(harness.log[0]?.fields["malformed"], false);
+  }
+});
+
+Deno.test("how a session ends: ENODEV, ECONNABORTED, DESTROY, stop", () => {
+  const end = (...messages: (Uint8Array | number)[]) => {
+    const harness = new SessionHarness(new FakeFilesystem({ getattr: () => ATTRIBUTES }));
+    harness.device.push(...messages, getattrRequest(77, 1));
+    const how = harness.run();
+    assert.deepEqual(harness.device.repliesTo(77), [], "answered after the end");
+    return how;
+  };
+  assert.equal(end(-19), "unmounted");
+  assert.equal(end(-103), "aborted");
+  assert.equal(end(-9), "aborted");
+  assert.equal(end(request({ opcode: OP.DESTROY, unique: 5, nodeid: 0 })), "unmounted");
+
+  const harness = new SessionHarness(new FakeFilesystem());
+  harness.device.onWait(() => harness.session.stop("unmounted"));
+  assert.equal(harness.run(), "unmounted");
+});
+
+Deno.test("EINTR and ENOENT of the device are no end: the next request is read", () => {
+  const harness = new SessionHarness(new FakeFilesystem({ getattr: () => ATTRIBUTES }));
+  harness.device.push(-4, -2, -2, getattrRequest(1, 1), -4, getattrRequest(2, 1));
+  assert.equal(harness.run(), "unmounted");
+  assert.equal(harness.device.replyTo(1).error, 0);
+  assert.equal(harness.device.replyTo(2).error, 0);
+});
+
+Deno.test("parked requests get no reply after the end: the kernel has answered them", () => {
+  const { harness, device } = parked();
+  device.push(getattrRequest(1, 1), -19);
+  assert.equal(harness.run(), "unmounted");
+  assert.deepEqual(harness.replies, []);
+});
