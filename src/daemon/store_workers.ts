@@ -88,7 +88,11 @@ export class StoreWorkers {
   }
 
   detach(mountId: number): void {
-    if (this.#mounts.delete(mountId)) this.#toHydrator({ kind: "detach", mountId });
+    const mount = this.#mounts.get(mountId);
+    if (mount === undefined) return;
+    this.#mounts.delete(mountId);
+    this.#toHydrator({ kind: "detach", mountId });
+    this.#toIndexer({ kind: "forget-view", viewDir: mount.viewDir });
   }
 
   want(mountId: number, viewDir: string, want: MountWant): void {

@@ -34,9 +34,9 @@ export interface Fetched {
 
 /** Where objects come from: the seam for a client that speaks the protocol itself. */
 export interface ObjectSource {
-  /** These blobs. Throws Failure (network, authentication, failed). */
+  /** These blobs. Throws Failure (nothing arrived, or the store is complete) or GitError. */
   fetchBlobs(oids: readonly Oid[], options?: FetchOptions): Promise<Fetched>;
-  /** The whole of one commit's tree, in the form that costs a server least. Throws Failure. */
+  /** The whole of one commit's tree, in the form that costs a server least. Throws as fetchBlobs. */
   fetchCommit(commitOid: Oid, options?: FetchOptions): Promise<Fetched>;
 }
 

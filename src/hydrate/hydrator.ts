@@ -202,7 +202,7 @@ export class Hydrator {
     try {
       info = await leastBusy(mount.readers).request(oid, sink);
     } catch (error) {
-      for (const mountId of spools.abandon(oid)) {
+      for (const mountId of sink.abandon()) {
         const other = this.#mounts.get(mountId);
         if (other === undefined || other === mount) continue;
         this.#unavailable(oid, { mount: other, need: "content" }, messageOf(error));
@@ -293,6 +293,7 @@ export class Hydrator {
       packBytes = fetched.packBytes;
     } catch (error) {
       failure = messageOf(error);
+      for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
     }
     const durationMs = Math.round(performance.now() - started);
     const found = await this.#afterFetch(batch, failure);
@@ -392,9 +393,14 @@ class ContentSink implements ObjectSink {
     return this.#collect.bytes;
   }
 
-  async start(info: ObjectInfo): Promise<void> {
+  /** The mounts that wait for the file this was writing. */
+  abandon(): number[] {
+    return this.#spool === null ? [] : this.spools.abandon(this.oid, this.#spool);
+  }
+
+  start(info: ObjectInfo): void {
     if (info.sizeBytes > SPOOL_BYTES) {
-      this.#spool = await this.spools.create(this.oid, info.sizeBytes, this.mountId);
+      this.#spool = this.spools.create(this.oid, info.sizeBytes, this.mountId);
     } else this.#collect.start(info);
   }
 

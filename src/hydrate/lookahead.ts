@@ -61,6 +61,12 @@ export class Lookahead {
     return this.#order === null ? null : this.#blobs;
   }
 
+  /** What was asked for did not come: it is missing still. */
+  forgetAsked(): void {
+    this.#complete.clear();
+    this.#window = 1;
+  }
+
   /** Blobs of one directory. */
   directory(treeOid: Oid): readonly Oid[] {
     const parsed = this.#directories.get(treeOid);

@@ -13,7 +13,7 @@ import type { Spool } from "./messages.ts";
 /** Blobs above this size are spooled. */
 export const SPOOL_BYTES = 1024 * 1024;
 /** Finished files together. */
-const QUOTA_BYTES = 2 * 1024 * 1024 * 1024;
+export const SPOOL_QUOTA_BYTES = 2 * 1024 * 1024 * 1024;
 /** How much arrives between two messages. */
 const PROGRESS_BYTES = 2 * 1024 * 1024;
 
@@ -21,7 +21,9 @@ interface SpoolFile {
   readonly oid: Oid;
   readonly path: HostPath;
   readonly sizeBytes: number;
-  readonly file: Deno.FsFile | null;
+  /** What writes it; null when it is done. */
+  sink: ObjectSink | null;
+  file: Deno.FsFile | null;
   readonly mountIds: Set<number>;
   availableBytes: number;
   done: boolean;
@@ -31,12 +33,19 @@ export class SpoolDirectory {
   readonly #dir: HostPath;
   readonly #tell: (event: Spool) => void;
   /** Least recently used first. */
-  readonly #files = new Map<Oid, SpoolFile & { file: Deno.FsFile | null }>();
+  readonly #files = new Map<Oid, SpoolFile>();
+
+  readonly #quotaBytes: number;
 
   /** Empties the directory. */
-  constructor(dir: HostPath, tell: (event: Spool) => void) {
+  constructor(
+    dir: HostPath,
+    tell: (event: Spool) => void,
+    quotaBytes: number = SPOOL_QUOTA_BYTES,
+  ) {
     this.#dir = dir;
     this.#tell = tell;
+    this.#quotaBytes = quotaBytes;
     Deno.mkdirSync(dir, { recursive: true, mode: 0o700 });
     for (const { name } of Deno.readDirSync(dir)) Deno.removeSync(`${dir}/${name}`);
   }
@@ -63,10 +72,11 @@ export class SpoolDirectory {
     const path = `${this.#dir}/${oid}` as HostPath;
     // Synchronous: with an await before `set`, two readers would both create and truncate.
     const file = Deno.openSync(path, { write: true, create: true, truncate: true, mode: 0o600 });
-    const spool = {
+    const spool: SpoolFile = {
       oid,
       path,
       sizeBytes,
+      sink: null,
       file,
       mountIds: new Set([mountId]),
       availableBytes: 0,
@@ -74,7 +84,7 @@ export class SpoolDirectory {
     };
     this.#files.set(oid, spool);
     let told = 0;
-    return {
+    const sink: ObjectSink = {
       start: (_info: ObjectInfo) => {},
       chunk: async (bytes) => {
         for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
@@ -85,6 +95,8 @@ export class SpoolDirectory {
         }
       },
     };
+    spool.sink = sink;
+    return sink;
   }
 
   /** Every byte is written. */
@@ -94,14 +106,18 @@ export class SpoolDirectory {
     spool.done = true;
     spool.file?.close();
     spool.file = null;
+    spool.sink = null;
     this.#tellAll(spool);
     this.#evict();
   }
 
-  /** The blob could not be read to its end; the mounts that were told of it. */
-  abandon(oid: Oid): number[] {
+  /**
+   * `sink` will get no more bytes; the mounts that were told of its file. A second reader's sink has
+   * none: the first one goes on.
+   */
+  abandon(oid: Oid, sink: ObjectSink): number[] {
     const spool = this.#files.get(oid);
-    if (spool === undefined || spool.done) return [];
+    if (spool === undefined || spool.sink !== sink) return [];
     this.#files.delete(oid);
     spool.file?.close();
     Deno.removeSync(spool.path);
@@ -122,7 +138,7 @@ export class SpoolDirectory {
     // The last one is what somebody reads right now.
     const candidates = [...this.#files.values()].filter(({ done }) => done).slice(0, -1);
     for (const spool of candidates) {
-      if (total <= QUOTA_BYTES) return;
+      if (total <= this.#quotaBytes) return;
       total -= spool.sizeBytes;
       this.#files.delete(spool.oid);
       Deno.removeSync(spool.path);

@@ -130,10 +130,10 @@ Deno.test("an abandoned blob: the file goes, the mounts are named, a new attempt
   const sink = await h.spools.create(BLOB, 10, 7);
   await sink.chunk(bytes(5));
   h.spools.follow(BLOB, 8);
-  assert.deepEqual(h.spools.abandon(BLOB).sort(), [7, 8]);
+  assert.deepEqual(h.spools.abandon(BLOB, sink).sort(), [7, 8]);
   assert.throws(() => Deno.statSync(h.path), Deno.errors.NotFound);
   assert.equal(h.spools.follow(BLOB, 7), false);
-  assert.deepEqual(h.spools.abandon(BLOB), []);
+  assert.deepEqual(h.spools.abandon(BLOB, sink), []);
   const again = await h.spools.create(BLOB, 4, 7);
   await again.chunk(bytes(4));
   h.spools.finish(BLOB);
@@ -145,7 +145,7 @@ Deno.test("a finished blob cannot be abandoned", async () => {
   const sink = await h.spools.create(BLOB, 3, 7);
   await sink.chunk(bytes(3));
   h.spools.finish(BLOB);
-  assert.deepEqual(h.spools.abandon(BLOB), []);
+  assert.deepEqual(h.spools.abandon(BLOB, sink), []);
   assert.equal(h.spools.follow(BLOB, 7), true);
   assert.equal(Deno.statSync(h.path).size, 3);
 });

@@ -57,6 +57,13 @@ export class Indexer {
     work.finally(() => this.#urgent.delete(work));
   }
 
+  /** Ends the process that reads there. A walk that still does starts another. */
+  forgetView(viewDir: HostPath): Promise<void> {
+    const reader = this.#readers.get(viewDir);
+    this.#readers.delete(viewDir);
+    return reader?.close() ?? Promise.resolve();
+  }
+
   async #answer({ mountId, viewDir, treeOid }: WantTree): Promise<void> {
     let raw: Uint8Array<ArrayBuffer> | null = null;
     let cause: string | null = null;

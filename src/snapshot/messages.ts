@@ -29,7 +29,13 @@ export interface KeepSizes {
   readonly sizes: readonly (readonly [Oid, number])[];
 }
 
-export type IndexerRequest = StartIndexer | IndexTree | WantTree | KeepSizes;
+/** Nobody asks for objects of this view any more. */
+export interface ForgetView {
+  readonly kind: "forget-view";
+  readonly viewDir: string;
+}
+
+export type IndexerRequest = StartIndexer | IndexTree | WantTree | KeepSizes | ForgetView;
 
 export interface TreeReady {
   readonly kind: "tree";

@@ -29,6 +29,9 @@ self.onmessage = ({ data: request }) => {
     case "tree":
       indexer?.want(request);
       break;
+    case "forget-view":
+      indexer?.forgetView(request.viewDir as HostPath);
+      break;
     case "sizes":
       base?.putSizes(request.sizes);
       break;
