@@ -98,6 +98,8 @@ export class StoreWorkers {
   want(mountId: number, viewDir: string, want: MountWant): void {
     if (want.kind === "want-tree") {
       this.#toIndexer({ kind: "tree", mountId, viewDir, treeOid: want.treeOid });
+    } else if (want.kind === "read-ahead") {
+      this.#toHydrator({ kind: "read-ahead", mountId });
     } else {
       const { oid, need, trees } = want;
       this.#toHydrator({ kind: "want", mountId, oid, need, trees });

@@ -40,8 +40,11 @@ export interface Device {
   read(into: Uint8Array<ArrayBuffer>): number;
   /** Length written, or minus errno; ENOENT: nobody waits for this reply any more. */
   write(reply: Uint8Array<ArrayBuffer>): number;
-  /** Sleeps until there is a request, a command for us, or the time is over. -1: no limit. */
-  wait(timeoutMs: number): void;
+  /**
+   * Sleeps until there is a request, a command for us, or the time is over. -1: no limit. Returns
+   * whether there are commands.
+   */
+  wait(timeoutMs: number): boolean;
 }
 
 export interface SessionLog {
@@ -149,12 +152,10 @@ export class Session {
         this.requestCount++;
         this.#receive(length);
       }
-      drain();
-      this.#expire();
-      if (idle && !this.#ended) {
-        device.wait(this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1);
+      if (!idle || this.#ended || device.wait(this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1)) {
         drain();
       }
+      this.#expire();
     }
     return this.#end;
   }

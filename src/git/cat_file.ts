@@ -50,7 +50,7 @@ class CatFileEnded extends Error {
   override readonly name = "CatFileEnded";
 }
 
-/** One process. `mode` "contents": --batch; "check": --batch-check. */
+/** One process. `mode` "contents" gives types, sizes and bytes; "check" types and sizes. */
 export class CatFile {
   readonly #viewDir: HostPath;
   readonly #mode: "contents" | "check";
@@ -83,7 +83,9 @@ export class CatFile {
     );
     if (this.#child === null) this.#start();
     // A failed write shows as the end of the process, which fails the requests.
-    this.#writer?.write(encoder.encode(oids.map((oid) => `${oid}\n`).join(""))).catch(() => {});
+    const command = this.#mode === "contents" ? "contents" : "info";
+    const lines = oids.map((oid) => `${command} ${oid}\n`).join("");
+    this.#writer?.write(encoder.encode(`${lines}flush\n`)).catch(() => {});
     return answers;
   }
 
@@ -102,8 +104,8 @@ export class CatFile {
       this.#fail(new CatFileEnded("closed"));
       return;
     }
-    const batch = this.#mode === "contents" ? "--batch" : "--batch-check";
-    const child = spawnGit(["cat-file", batch], {
+    // Buffered until "flush": one write for the answers to many "info", not one each.
+    const child = spawnGit(["cat-file", "--batch-command", "--buffer"], {
       config: LEAN_CONFIG,
       gitDir: this.#viewDir,
       stdin: "piped",

@@ -4,7 +4,7 @@
  *   state      event                                     next       function
  *   (none)     want                                      looking    want
  *   looking    the object is here                        (none)     #answerSize, #answerContent
- *   looking    missing                                   queued     #enqueue
+ *   looking    missing                                   queued     #serve, #bringAlong
  *   queued     a fetch may start                         fetching   #startFetches
  *   fetching   the object is here                        (none)     #afterFetch
  *   fetching   the fetch failed, or the remote lacks it  (none)     #fail
@@ -13,22 +13,24 @@
  *  1. One download per oid however many wait: an oid is in #fetches at most once.
  *  2. Every want gets an answer: sizes, contents or spool for it, or unavailable.
  *  3. Contents held in memory are at most SPOOL_BYTES each; bigger blobs go through a file.
- *  4. A waiting read's fetch is queued before lookahead, and lookahead rides along with it.
+ *  4. Lookahead rides along with the fetch of the blob that is waited for, behind it.
  */
 
+import { LRUCache } from "lru-cache";
 import { messageOf } from "../failure.ts";
 import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
 import type { ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
-import { Lookahead } from "./lookahead.ts";
+import { type Ahead, Lookahead } from "./lookahead.ts";
 import { Readahead } from "./readahead.ts";
 import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
 
 /** Misses that arrive within this travel in one request. */
 const COALESCE_MS = 3;
+const SIZES_MAX = 50_000;
 /** Sizes told in one message. */
 const SIZES_PER_MESSAGE = 5000;
 /** Below this a whole commit costs a server more than its blobs. */
@@ -78,6 +80,8 @@ export class Hydrator {
   readonly #options: HydratorOptions;
   readonly #mounts = new Map<number, Mount>();
   readonly #fetches = new Map<Oid, Miss>();
+  /** Sizes told lately. */
+  readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
   #queued: Batch = { misses: new Map(), reason: "read" };
   #active = 0;
   #timer: number | null = null;
@@ -95,7 +99,7 @@ export class Hydrator {
       id: mountId,
       commitOid,
       lookahead,
-      readahead: new Readahead(base, lookahead),
+      readahead: new Readahead((oids) => this.#sizesOf(oids), lookahead),
       reading: new Map(),
       checker: new CatFile(view, "check"),
       readers: Array.from({ length: concurrency }, () => new CatFile(view, "contents")),
@@ -124,26 +128,37 @@ export class Hydrator {
         return;
       }
       if (treeOid !== null) {
-        const ahead = mount.readahead.after(treeOid, oid);
-        if (ahead.length > 0) this.#readAhead(mount, ahead);
+        this.#readAhead(mount, mount.readahead.after(treeOid, oid));
       }
     }
     this.#serve(oid, waiter, treeOid).catch(failed);
   }
 
+  /** The next batch for a reader that has begun with the last. */
+  readAhead(mountId: number): void {
+    const mount = this.#mounts.get(mountId);
+    if (mount !== undefined) this.#readAhead(mount, mount.readahead.more());
+  }
+
   /** Small blobs that are here, to the mount before it asks. What is not here is left out. */
-  async #readAhead(mount: Mount, oids: readonly Oid[]): Promise<void> {
+  async #readAhead(mount: Mount, next: readonly Oid[]): Promise<void> {
+    // After a jump it names again what is still being read, and who waits for that stays.
+    const oids = next.filter((oid) => !mount.reading.has(oid));
+    if (oids.length === 0) return;
+    mount.lookahead.noteContent(oids.length);
     for (const oid of oids) mount.reading.set(oid, []);
     const sinks = oids.map(() => new CollectingSink());
     const reader = leastBusy(mount.readers);
-    const answers = await Promise.allSettled(oids.map((oid, i) => reader.request(oid, sinks[i])));
+    // An async function: that git cannot be started is thrown.
+    const ask = async (oid: Oid, i: number) => await reader.request(oid, sinks[i]);
+    const answers = await Promise.allSettled(oids.map(ask));
     const read = new Map<Oid, Uint8Array<ArrayBuffer>>();
     answers.forEach((answer, i) => {
       if (answer.status === "fulfilled" && answer.value !== null) {
         read.set(oids[i] as Oid, (sinks[i] as CollectingSink).bytes);
       }
     });
-    this.#tellContents(mount, read);
+    this.#tellContents(mount, read, true);
     for (const oid of oids) {
       const asked = mount.reading.get(oid) ?? [];
       mount.reading.delete(oid);
@@ -151,7 +166,11 @@ export class Hydrator {
     }
   }
 
-  #tellContents(mount: Mount, contents: ReadonlyMap<Oid, Uint8Array<ArrayBuffer>>): void {
+  #tellContents(
+    mount: Mount,
+    contents: ReadonlyMap<Oid, Uint8Array<ArrayBuffer>>,
+    ahead: boolean,
+  ): void {
     if (contents.size === 0) return;
     const lengths = Float64Array.from(contents.values(), ({ length }) => length);
     const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
@@ -163,6 +182,7 @@ export class Hydrator {
     this.#options.emit({
       kind: "contents",
       mountId: mount.id,
+      ahead,
       oids: [...contents.keys()].join(""),
       lengths: lengths.buffer,
       bytes: bytes.buffer,
@@ -179,12 +199,13 @@ export class Hydrator {
       fetching.waiters.push(waiter);
       return;
     }
-    this.#enqueue(oid, waiter.mount, waiter);
-    try {
-      if (treeOid !== null) await this.#bringAlong(oid, waiter.mount, treeOid);
-    } finally {
-      this.#schedule();
-    }
+    const miss = { oid, mount: waiter.mount, waiters: [waiter] };
+    this.#fetches.set(oid, miss);
+    const others = treeOid === null ? null : await this.#others(oid, waiter.mount, treeOid);
+    // Only now, or a fetch that starts meanwhile would take the blob without the others.
+    this.#queued.misses.set(oid, miss);
+    if (others !== null) this.#bringAlong(others.missing, waiter.mount, others.reason);
+    this.#schedule();
   }
 
   async #answerSize(oid: Oid, mount: Mount): Promise<boolean> {
@@ -211,24 +232,45 @@ export class Hydrator {
     }
     if (info === null) return false;
     if (info.sizeBytes > SPOOL_BYTES) spools.finish(oid);
-    else this.#tellContents(mount, new Map([[oid, sink.collected]]));
+    else this.#tellContents(mount, new Map([[oid, sink.collected]]), false);
     return true;
   }
 
-  /** The rest of the directory, and of the tree when a walk is seen: what of it is not here. */
-  async #bringAlong(oid: Oid, mount: Mount, treeOid: Oid): Promise<void> {
-    const ahead = mount.lookahead.miss(treeOid);
-    const missing = await this.#lookAt(ahead.oids.filter((other) => other !== oid), mount);
-    for (const other of missing) this.#enqueue(other, mount, null);
-    if (this.#queued.misses.size > 0 && missing.length > 0) {
-      const { reason } = this.#queued;
-      if (reason === "read" || ahead.reason === "scan") this.#queued.reason = ahead.reason;
+  /**
+   * The rest of the directory, and of the tree when a walk is seen: what of it is not here. Null:
+   * that cannot be said, and the one asked for goes alone.
+   */
+  async #others(
+    oid: Oid,
+    mount: Mount,
+    treeOid: Oid,
+  ): Promise<{ missing: Oid[]; reason: Ahead["reason"] } | null> {
+    try {
+      const { oids, reason } = mount.lookahead.miss(treeOid);
+      const missing = await this.#lookAt(oids.filter((other) => other !== oid), mount);
+      return { missing, reason };
+    } catch {
+      mount.lookahead.forgetAsked();
+      return null;
+    }
+  }
+
+  #bringAlong(missing: readonly Oid[], mount: Mount, reason: Ahead["reason"]): void {
+    for (const oid of missing) {
+      // Somebody may have asked for it meanwhile.
+      if (this.#fetches.has(oid)) continue;
+      const miss = { oid, mount, waiters: [] };
+      this.#fetches.set(oid, miss);
+      this.#queued.misses.set(oid, miss);
+    }
+    if (missing.length > 0 && (this.#queued.reason === "read" || reason === "scan")) {
+      this.#queued.reason = reason;
     }
   }
 
   /** Tells the sizes of those that are here; returns the others. */
   async #lookAt(oids: readonly Oid[], mount: Mount): Promise<Oid[]> {
-    const known = this.#options.base.sizes(oids);
+    const known = this.#sizesOf(oids);
     const asked = [...new Set(oids)].filter((oid) => !known.has(oid) && !this.#fetches.has(oid));
     if (asked.length === 0) return [];
     const infos = await Promise.all(mount.checker.requestMany(asked, null));
@@ -243,21 +285,27 @@ export class Hydrator {
     return missing;
   }
 
+  /** The known ones: those found lately, which may not be in the base yet, and those kept. */
+  #sizesOf(oids: readonly Oid[]): ReadonlyMap<Oid, number> {
+    const known = new Map<Oid, number>();
+    const others: Oid[] = [];
+    for (const oid of oids) {
+      const size = this.#sizes.get(oid);
+      if (size === undefined) others.push(oid);
+      else known.set(oid, size);
+    }
+    if (others.length > 0) {
+      for (const [oid, size] of this.#options.base.sizes(others)) known.set(oid, size);
+    }
+    return known;
+  }
+
   #tellSizes(sizes: readonly (readonly [Oid, number])[]): void {
+    for (const [oid, size] of sizes) this.#sizes.set(oid, size);
     for (let at = 0; at < sizes.length; at += SIZES_PER_MESSAGE) {
       const part = sizes.slice(at, at + SIZES_PER_MESSAGE);
       this.#options.emit({ kind: "sizes", sizes: part }, []);
     }
-  }
-
-  #enqueue(oid: Oid, mount: Mount, waiter: Waiter | null): void {
-    let miss = this.#fetches.get(oid);
-    if (miss === undefined) {
-      miss = { oid, mount, waiters: [] };
-      this.#fetches.set(oid, miss);
-      this.#queued.misses.set(oid, miss);
-    }
-    if (waiter !== null) miss.waiters.push(waiter);
   }
 
   #schedule(): void {
@@ -281,16 +329,20 @@ export class Hydrator {
   async #fetch(batch: Batch): Promise<void> {
     const { source, emit } = this.#options;
     const started = performance.now();
-    const oids = [...batch.misses.keys()];
     const onProgress = () => this.#tellProgress();
     let packBytes = 0;
     let failure: string | null = null;
     try {
       const whole = this.#wholeCommit(batch);
-      const fetched = whole === null
-        ? await source.fetchBlobs(oids, { onProgress })
-        : await source.fetchCommit(whole, { onProgress });
-      packBytes = fetched.packBytes;
+      if (whole !== null) {
+        packBytes += (await source.fetchCommit(whole, { onProgress })).packBytes;
+      }
+      // Of another commit, perhaps: not in that one's tree.
+      const named = [...batch.misses.values()].filter(({ mount }) => mount.commitOid !== whole)
+        .map(({ oid }) => oid);
+      if (named.length > 0) {
+        packBytes += (await source.fetchBlobs(named, { onProgress })).packBytes;
+      }
     } catch (error) {
       failure = messageOf(error);
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
@@ -310,11 +362,13 @@ export class Hydrator {
   /** The commit to ask for when the batch is most of what its tree lacks. */
   #wholeCommit(batch: Batch): Oid | null {
     if (batch.reason !== "scan" && batch.reason !== "walk") return null;
-    const [first] = batch.misses.values();
-    if (first === undefined || batch.misses.size < WHOLE_MIN_BLOBS) return null;
-    const { mount } = first;
-    const total = mount.lookahead.blobCount();
-    return total !== null && batch.misses.size > total / 2 ? mount.commitOid : null;
+    const misses = [...batch.misses.values()];
+    // Lookahead, which makes a batch big, is behind what was asked for.
+    const mount = misses.at(-1)?.mount;
+    const total = mount?.lookahead.blobCount() ?? null;
+    if (mount === undefined || total === null) return null;
+    const { length } = misses.filter((miss) => miss.mount.commitOid === mount.commitOid);
+    return length >= WHOLE_MIN_BLOBS && length > total / 2 ? mount.commitOid : null;
   }
 
   #tellProgress(): void {
@@ -328,7 +382,7 @@ export class Hydrator {
   async #afterFetch(batch: Batch, failure: string | null): Promise<number> {
     const misses = [...batch.misses.values()];
     let found = 0;
-    const byMount = Map.groupBy(misses, ({ mount }) => mount);
+    const byMount = Map.groupBy(misses, (miss) => this.#viewerOf(miss));
     for (const [mount, ofMount] of byMount) {
       const oids = ofMount.map(({ oid }) => oid);
       let infos: (ObjectInfo | null)[] = [];
@@ -351,6 +405,12 @@ export class Hydrator {
       }
     }
     return found;
+  }
+
+  /** The mount in whose view the outcome is looked at: one that is still there, if any is. */
+  #viewerOf({ mount, waiters }: Miss): Mount {
+    const mounts = [mount, ...waiters.map((waiter) => waiter.mount)];
+    return mounts.find((each) => this.#mounts.get(each.id) === each) ?? mount;
   }
 
   #settle(oid: Oid, waiter: Waiter, here: boolean, cause: string | null): void {

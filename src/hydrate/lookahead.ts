@@ -2,10 +2,12 @@
  * What else a miss should bring: the rest of its directory always, the neighbouring directories
  * when somebody walks the tree, everything when a walk goes on or reads contents.
  *
- * A walk is seen by where misses fall, not by when: a miss within NEAR directories of the last
- * window's end, in the tree's own preorder (which find, tar, grep -r and ls -R follow, but for
- * sorting), makes the next window WINDOW_GROWTH times larger; any other miss starts again at one
- * directory. So reads scattered over a tree stay one directory each.
+ * A walk is seen by where misses fall: one within NEAR directories of the last window's end, in the
+ * tree's own preorder (which find, tar, grep -r and ls -R follow, but for sorting), makes the next
+ * window WINDOW_GROWTH times larger; any other miss starts again at one directory. So reads
+ * scattered over a tree stay one directory each. Two things bring the rest at once: a near miss
+ * after everything that the last window brought was read (a scan of contents), and a burst of
+ * misses, wherever they fall (many threads that walk, as `git status` has).
  */
 
 import { LRUCache } from "lru-cache";
@@ -20,6 +22,13 @@ const WINDOW_GROWTH = 4;
 const WINDOW_ALL = 256;
 /** With contents being read, the rest is wanted earlier. */
 const WINDOW_ALL_READING = 16;
+/** Share of a window that is read before the next miss, from which on a reader reads everything. */
+const READ_SHARE = 0.8;
+/** Windows with fewer blobs say nothing about a reader. */
+const READ_MIN_BLOBS = 4;
+/** So many misses in so short a time are more than somebody who picks files. */
+const BURST_MISSES = 24;
+const BURST_MS = 2_000;
 
 export interface Ahead {
   /** Blobs to bring besides the one asked for, in the order of the walk. */
@@ -43,17 +52,30 @@ export class Lookahead {
   /** Position of the last window's last directory; -1: not known yet. */
   #end = -1;
   #previous: Oid | null = null;
-  #contentWanted = 0;
+  /** Blobs of the last window, and contents read since. */
+  #brought = 0;
+  #read = 0;
+  #reading = false;
+  /** Times of the last BURST_MISSES misses, oldest first. */
+  readonly #missTimes: number[] = [];
+  readonly #now: () => number;
 
-  constructor(base: BaseStore, format: ObjectFormat, rootTreeOid: Oid) {
+  constructor(
+    base: BaseStore,
+    format: ObjectFormat,
+    rootTreeOid: Oid,
+    now: () => number = () => performance.now(),
+  ) {
     this.#base = base;
     this.#format = format;
     this.#rootTreeOid = rootTreeOid;
+    this.#now = now;
   }
 
-  /** Somebody reads contents, not only sizes. */
-  noteContent(): void {
-    this.#contentWanted++;
+  /** Somebody reads contents of so many blobs, not only sizes. */
+  noteContent(blobs = 1): void {
+    this.#read += blobs;
+    this.#reading = true;
   }
 
   /** Files of the whole tree; null: not counted, because nobody walked it. */
@@ -99,6 +121,22 @@ export class Lookahead {
 
   /** What a miss in `treeOid` brings along. */
   miss(treeOid: Oid): Ahead {
+    const readAll = this.#brought >= READ_MIN_BLOBS && this.#read >= READ_SHARE * this.#brought;
+    const ahead = this.#ahead(treeOid, readAll, this.#noteMiss());
+    this.#brought = ahead.oids.length;
+    this.#read = 0;
+    return ahead;
+  }
+
+  /** Whether this miss is one of a burst. */
+  #noteMiss(): boolean {
+    const now = this.#now();
+    this.#missTimes.push(now);
+    if (this.#missTimes.length <= BURST_MISSES) return false;
+    return now - (this.#missTimes.shift() as number) < BURST_MS;
+  }
+
+  #ahead(treeOid: Oid, readAll: boolean, burst: boolean): Ahead {
     const own = this.directory(treeOid);
     this.#complete.add(treeOid);
     const previous = this.#previous;
@@ -112,13 +150,13 @@ export class Lookahead {
     if (this.#end < 0) this.#end = this.#position.get(previous) ?? -1;
     const near = this.#end >= 0 && this.#isNear(position);
     this.#window = near ? this.#window * WINDOW_GROWTH : 1;
+    const all = this.#reading ? WINDOW_ALL_READING : WINDOW_ALL;
+    if (burst || (near && readAll) || this.#window >= all) {
+      return { oids: [...own, ...this.#rest(order)], reason: this.#reading ? "scan" : "walk" };
+    }
     if (this.#window === 1) {
       this.#end = position;
       return { oids: own, reason: "directory" };
-    }
-    const reading = this.#contentWanted > 0;
-    if (this.#window >= (reading ? WINDOW_ALL_READING : WINDOW_ALL)) {
-      return { oids: [...own, ...this.#rest(order)], reason: reading ? "scan" : "walk" };
     }
     return { oids: [...own, ...this.#next(order, position)], reason: "walk" };
   }

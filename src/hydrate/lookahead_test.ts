@@ -43,14 +43,17 @@ function treesOfProject(): [Oid, Uint8Array][] {
   return trees;
 }
 
-async function project(options: { indexed?: boolean } = {}) {
+async function project(options: { indexed?: boolean; stepMs?: number } = {}) {
   const dir = await tempDir();
   const base = new BaseStore(dir.at("base.db") as HostPath);
   base.putTrees(treesOfProject());
   if (options.indexed !== false) base.markIndexed(ROOT);
+  // A person's pace: so many misses are no burst.
+  let now = 0;
+  const stepMs = options.stepMs ?? 200;
   return {
     base,
-    lookahead: new Lookahead(base, "sha1", ROOT),
+    lookahead: new Lookahead(base, "sha1", ROOT, () => now += stepMs),
     async [Symbol.asyncDispose]() {
       base.close();
       await dir.remove();
@@ -129,6 +132,37 @@ Deno.test("reads scattered over the tree stay one directory each", async () => {
     assert.equal(reason, "directory");
     assert.equal(brought, FILES);
   }
+});
+
+Deno.test("a burst of misses brings the rest, wherever they fall", async () => {
+  await using p = await project({ stepMs: 20 });
+  const scattered = Array.from({ length: 50 }, (_, i) => LEAVES[(i * 97) % LEAVES.length]!);
+  const { misses, here } = visit(p.lookahead, scattered);
+  assert.equal(misses.length, 25);
+  assert.equal(misses.at(-1)?.reason, "walk");
+  assert.ok(LEAVES.every(([group, leaf]) => here.has(blobOid(group, leaf, 2))));
+});
+
+Deno.test("who has read all that came and misses nearby gets the rest", async () => {
+  await using p = await project();
+  p.lookahead.miss(ROOT);
+  // The root brings two blobs only: too few to tell.
+  p.lookahead.noteContent(2);
+  assert.equal(p.lookahead.miss(leafOid(0, 0)).reason, "walk");
+  p.lookahead.noteContent(FILES * 4);
+  const { oids, reason } = p.lookahead.miss(leafOid(0, 4));
+  assert.equal(reason, "scan");
+  assert.equal(oids.length, FILES * (GROUPS * PER_GROUP - 4));
+});
+
+Deno.test("who has read some of what came gets no more than a walk", async () => {
+  await using p = await project();
+  p.lookahead.miss(ROOT);
+  p.lookahead.miss(leafOid(0, 0));
+  p.lookahead.noteContent(FILES);
+  p.lookahead.miss(leafOid(10, 0));
+  p.lookahead.noteContent(1);
+  assert.equal(p.lookahead.miss(leafOid(10, 1)).reason, "walk");
 });
 
 Deno.test("a walk after scattered reads is seen again, and a jump ends a walk", async () => {

@@ -38,7 +38,13 @@ export interface Want {
   readonly trees: readonly Oid[];
 }
 
-export type HydratorRequest = StartHydrator | AttachMount | DetachMount | Want;
+/** A sequential reader has begun with what was read ahead for it last. */
+export interface ReadAhead {
+  readonly kind: "read-ahead";
+  readonly mountId: number;
+}
+
+export type HydratorRequest = StartHydrator | AttachMount | DetachMount | Want | ReadAhead;
 
 /** Sizes that became known, asked for or not: [oid, sizeBytes]. */
 export interface Sizes {
@@ -50,6 +56,8 @@ export interface Sizes {
 export interface Contents extends PackedContents {
   readonly kind: "contents";
   readonly mountId: number;
+  /** Nobody asked yet: the mount tells when a reader begins with them. */
+  readonly ahead: boolean;
 }
 
 /** Object ids one after the other, as many lengths as float64, and the bytes end to end. */

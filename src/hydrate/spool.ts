@@ -107,6 +107,9 @@ export class SpoolDirectory {
     spool.file?.close();
     spool.file = null;
     spool.sink = null;
+    // In use right now, however long ago it was begun.
+    this.#files.delete(oid);
+    this.#files.set(oid, spool);
     this.#tellAll(spool);
     this.#evict();
   }

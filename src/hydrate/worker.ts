@@ -42,6 +42,9 @@ self.onmessage = ({ data: request }) => {
     case "detach":
       hydrator?.detach(request.mountId);
       break;
+    case "read-ahead":
+      hydrator?.readAhead(request.mountId);
+      break;
     case "want":
       hydrator?.want(request);
       break;

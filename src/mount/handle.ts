@@ -15,7 +15,7 @@ import { closeFd, createEventFd, detachMount, signalEventFd } from "../sys/mod.t
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
 
 /** What the worker asks for. */
-export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" };
+export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "read-ahead" };
 
 export class MountHandle {
   readonly #config: MountConfig;
@@ -95,6 +95,7 @@ export class MountHandle {
         break;
       case "want":
       case "want-tree":
+      case "read-ahead":
         this.#onWant(event);
         break;
       case "unmount-refused":

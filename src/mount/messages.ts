@@ -40,7 +40,8 @@ export type MountCommand =
   | { readonly kind: "tree"; readonly treeOid: Oid; readonly raw: ArrayBuffer | null }
   /** Object ids one after the other, and as many float64. */
   | { readonly kind: "sizes"; readonly oids: string; readonly sizes: ArrayBuffer }
-  | { readonly kind: "contents" } & PackedContents
+  /** `ahead`: nobody asked yet; `read-ahead` is expected when one of them is read. */
+  | { readonly kind: "contents"; readonly ahead: boolean } & PackedContents
   | {
     readonly kind: "spool";
     readonly oid: Oid;
@@ -66,6 +67,8 @@ export type MountEvent =
     readonly need: Need;
     readonly trees: readonly Oid[];
   }
+  /** A reader has begun with the contents that came ahead last. */
+  | { readonly kind: "read-ahead" }
   | { readonly kind: "unmount-refused"; readonly errno: number }
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
   | { readonly kind: "unmounted"; readonly requests: number; readonly cause: string };

@@ -48,6 +48,8 @@ export class PortObjects implements Objects {
   });
   readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
   readonly #spools = new Map<Oid, SpoolReader>();
+  /** What came ahead last; empty as soon as one of them is read. */
+  #ahead = new Set<Oid>();
   readonly #asked = new Set<string>();
   /** Until when a need fails at once. */
   readonly #failed = new Map<string, number>();
@@ -117,6 +119,10 @@ export class PortObjects implements Objects {
   ): number | undefined {
     const bytes = this.#contents.get(blobOid);
     if (bytes !== undefined) {
+      if (this.#ahead.has(blobOid)) {
+        this.#ahead.clear();
+        this.#ask({ kind: "read-ahead" });
+      }
       const part = bytes.subarray(offset, offset + into.length);
       into.set(part);
       return part.length;
@@ -151,7 +157,7 @@ export class PortObjects implements Objects {
       case "sizes":
         return this.#acceptSizes(command.oids, new Float64Array(command.sizes));
       case "contents":
-        return this.#acceptContents(command);
+        return this.#acceptContents(command, command.ahead);
       case "spool":
         return [this.#acceptSpool(command)];
       case "unavailable":
@@ -177,13 +183,15 @@ export class PortObjects implements Objects {
     });
   }
 
-  #acceptContents({ oids, lengths, bytes }: PackedContents): string[] {
+  #acceptContents({ oids, lengths, bytes }: PackedContents, ahead: boolean): string[] {
     let at = 0;
+    if (ahead) this.#ahead.clear();
     return Array.from(new Float64Array(lengths), (length, i) => {
       const oid = this.#oidAt(oids, i);
       // A copy, so that one blob does not keep the bytes of all the others.
       const own = bytes.byteLength === length ? bytes : bytes.slice(at, at + length);
       this.#contents.set(oid, new Uint8Array(own));
+      if (ahead) this.#ahead.add(oid);
       at += length;
       return this.#answered(waitKey("content", oid));
     });

@@ -51,6 +51,7 @@ function contents(...blobs: (readonly [Oid, string])[]): MountCommand {
   }
   return {
     kind: "contents",
+    ahead: false,
     oids: blobs.map(([oid]) => oid).join(""),
     lengths: Float64Array.from(parts, ({ length }) => length).buffer,
     bytes: bytes.buffer,

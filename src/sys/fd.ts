@@ -61,13 +61,17 @@ const POLLFD_BYTES = 8;
 const pollfds = new DataView(new ArrayBuffer(2 * POLLFD_BYTES));
 const pollBytes = new Uint8Array(pollfds.buffer);
 
-/** Sleeps until one of two descriptors can be read, hangs up, or the time is over (-1: none). */
-export function pollTwo(fdA: number, fdB: number, timeoutMs: number): void {
+/**
+ * Sleeps until one of two descriptors can be read, hangs up, or the time is over (-1: none). Returns
+ * whether the second can be read.
+ */
+export function pollTwo(fdA: number, fdB: number, timeoutMs: number): boolean {
   pollfds.setInt32(0, fdA, true);
   pollfds.setUint32(4, POLLIN, true);
   pollfds.setInt32(8, fdB, true);
   pollfds.setUint32(12, POLLIN, true);
   libc.poll(pollBytes, 2n, timeoutMs);
+  return (pollfds.getUint16(POLLFD_BYTES + 6, true) & POLLIN) !== 0;
 }
 
 const EFD_NONBLOCK = 0o4000;

@@ -63,12 +63,13 @@ export class FakeDevice implements Device {
     return reply.length;
   }
 
-  wait(timeoutMs: number): void {
+  wait(timeoutMs: number): boolean {
     this.waits.push(timeoutMs);
-    if (this.#queue.length > 0) return;
+    if (this.#queue.length > 0) return true;
     const step = this.#steps.shift();
     if (step === undefined) this.#queue.push(-ENODEV);
     else step();
+    return true;
   }
 
   /** All replies to one request. */
