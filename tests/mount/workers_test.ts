@@ -1,0 +1,152 @@
+/**
+ * What the compiled binary's workers may do (design section 2). The real code starts them, with the
+ * permissions it really sets: a copy of the sources is compiled as scripts/build does. Only the
+ * entries of the workers, and the program's own, are probes that try things and write down what
+ * came of it.
+ */
+
+import assert from "node:assert/strict";
+import { run, withTempDir } from "../support/run.ts";
+
+const ROOT = decodeURIComponent(new URL("../..", import.meta.url).pathname);
+
+/** Runs in each worker; `dir` is the folder that is its own. */
+const PROBE = `
+type Outcome = "yes" | "no" | string;
+async function attempt(work: () => unknown): Promise<Outcome> {
+  try {
+    await work();
+    return "yes";
+  } catch (error) {
+    return error instanceof Deno.errors.NotCapable ? "no" : String(error);
+  }
+}
+export async function probe(dir: string, other: string, file: string): Promise<void> {
+  const command = (name: string, ...args: string[]) =>
+    new Deno.Command(name, { args, stdout: "null", stderr: "null", clearEnv: true }).output();
+  const outcome = {
+    "read its folder": await attempt(() => Deno.readTextFileSync(dir + "/mine")),
+    "write its folder": await attempt(() => Deno.writeTextFileSync(dir + "/written", "")),
+    "read another folder": await attempt(() => Deno.readTextFileSync(other + "/secret")),
+    "read by ..": await attempt(() => Deno.readTextFileSync(dir + "/../other/secret")),
+    "list the folder above": await attempt(() => [...Deno.readDirSync(dir + "/..")]),
+    "write another folder": await attempt(() => Deno.writeTextFileSync(other + "/written", "")),
+    "make a link out": await attempt(() => Deno.symlinkSync(other, dir + "/new-link")),
+    "read /etc/passwd": await attempt(() => Deno.readTextFileSync("/etc/passwd")),
+    "run git": await attempt(() => command("git", "--version")),
+    "run sh": await attempt(() => command("sh", "-c", "true")),
+    "run ssh": await attempt(() => command("ssh", "-V")),
+    "connect": await attempt(() => Deno.connect({ hostname: "127.0.0.1", port: 80 })),
+    "listen": await attempt(() => Deno.listen({ port: 0 }).close()),
+    "connect to the host of the socket": await attempt(() => Deno.connect({ hostname: "localhost", port: 80 })),
+    "ffi": await attempt(() => Deno.dlopen("libc.so.6", { getpid: { parameters: [], result: "i32" } })),
+    "env SECRET": await attempt(() => Deno.env.get("AFS_SECRET")),
+    "env all": await attempt(() => Deno.env.toObject()),
+    "env PATH": await attempt(() => Deno.env.get("PATH")),
+    "hostname": await attempt(() => Deno.hostname()),
+    "worker with more": await attempt(() =>
+      new Worker("data:text/javascript,", { type: "module", deno: { permissions: { run: true, net: true } } })),
+  };
+  Deno.writeTextFileSync(dir + "/" + file, JSON.stringify(outcome));
+}
+`;
+
+const WORKER = (file: string) => `
+import { probe } from "../../probe.ts";
+let started = false;
+self.onmessage = (event) => {
+  if (started) return;
+  started = true;
+  const data = event.data;
+  const base = data.basePath ?? data.config.basePath;
+  const dir = base.slice(0, base.lastIndexOf("/"));
+  probe(dir, dir + "/../other", ${JSON.stringify(file)});
+};
+`;
+
+const MAIN = `
+import { StoreWorkers } from "./src/daemon/store_workers.ts";
+import { MountHandle } from "./src/mount/handle.ts";
+import { layoutOf } from "./src/repo/layout.ts";
+
+const root = Deno.args[0];
+const layout = layoutOf(root);
+const store = layout.store("own");
+const ended = (cause) => { console.error(cause); Deno.exit(1); };
+new StoreWorkers({ layout: store, objectFormat: "sha1", hydrationConcurrency: 1, onCrash: ended });
+MountHandle.start({
+  repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
+  objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
+  userGitDir: "", stateRoot: root,
+}, [store.dir, layout.repo("own").dir], () => {}).catch(ended);
+const files = ["hydrator", "indexer", "mount"].map((name) => store.dir + "/" + name);
+const there = (path) => { try { return Deno.statSync(path).size > 0; } catch { return false; } };
+const timer = setInterval(() => {
+  if (!files.every(there)) return;
+  clearInterval(timer);
+  const read = (path) => [path.split("/").at(-1), JSON.parse(Deno.readTextFileSync(path))];
+  console.log(JSON.stringify(Object.fromEntries(files.map(read))));
+  Deno.exit(0);
+}, 20);
+`;
+
+/** For all of them. */
+const CONFINED = {
+  "read its folder": "yes",
+  "write its folder": "yes",
+  "read another folder": "no",
+  "read by ..": "no",
+  "list the folder above": "no",
+  "write another folder": "no",
+  // Deno compares paths and does not resolve links, so this is what keeps the others true.
+  "make a link out": "no",
+  "read /etc/passwd": "no",
+  "run ssh": "no",
+  "connect": "no",
+  "listen": "no",
+  "connect to the host of the socket": "no",
+  "env SECRET": "no",
+  "env all": "no",
+  "hostname": "no",
+  "worker with more": "no",
+};
+
+Deno.test("workers: what each may do in a compiled program", () =>
+  withTempDir(async (dir) => {
+    const checkout = dir.at("checkout");
+    await Deno.mkdir(checkout);
+    const parts = ["src", "scripts", "deno.json", "deno.lock"];
+    await run("cp", ["-r", ...parts.map((part) => ROOT + part), checkout]);
+    // Denort and deno lie there, where they are not on PATH.
+    await Deno.symlink(`${ROOT}.tools`, `${checkout}/.tools`);
+    await Deno.writeTextFile(`${checkout}/probe.ts`, PROBE);
+    await Deno.writeTextFile(`${checkout}/main.ts`, MAIN);
+    for (
+      const [path, file] of [["hydrate", "hydrator"], ["snapshot", "indexer"], ["mount", "mount"]]
+    ) {
+      await Deno.writeTextFile(`${checkout}/src/${path}/worker.ts`, WORKER(file ?? ""));
+    }
+    await run("sh", [`${checkout}/scripts/build`], { timeoutMs: 300_000 });
+
+    const root = dir.at("state");
+    const own = `${root}/stores/own`;
+    await run("mkdir", ["-p", own, `${root}/stores/other`, `${root}/repos/own`]);
+    await Deno.writeTextFile(`${own}/mine`, "");
+    await Deno.writeTextFile(`${root}/stores/other/secret`, "");
+    const { stdout } = await run(`${checkout}/dist/afs`, [root], { env: { AFS_SECRET: "secret" } });
+    const outcomes = JSON.parse(stdout);
+    const store = { ...CONFINED, "run git": "yes", "ffi": "no", "env PATH": "no" };
+    for (const name of ["hydrator", "indexer"]) {
+      // Git runs any command that its configuration names, so a shell beside it opens nothing more.
+      delete outcomes[name]["run sh"];
+      assert.deepEqual(outcomes[name], store, name);
+    }
+    // Only this one may use ffi, which reaches everything: it sees names and oids, no packs.
+    assert.deepEqual(outcomes.mount, {
+      ...CONFINED,
+      "run git": "no",
+      "run sh": "no",
+      "ffi": "yes",
+      "env PATH": "no",
+    });
+  }));
