@@ -3,7 +3,6 @@
 import { Command, Option } from "commander";
 import { checkMountRights } from "../daemon/preflight.ts";
 import { Failure } from "../failure.ts";
-import { gitVersion } from "../git/process.ts";
 import { remoteWithoutCredentials } from "../git/remote_url.ts";
 import { registerSecretsOf } from "../redact.ts";
 import { checkBranch, checkDepth, checkName } from "../repo/checks.ts";
@@ -51,7 +50,6 @@ async function addRepo(options: AddRepoOptions): Promise<void> {
   if (options.depth !== undefined) checkDepth(options.depth);
   const owner = ownerFrom(options);
   checkMountRights(shown);
-  await gitVersion();
   const result = await new Session().askOrDo("add-repo", {
     remote,
     name: options.name,

@@ -1,7 +1,6 @@
 /** `afs daemon`: the daemon itself, in the foreground. */
 
 import { Command, Option } from "commander";
-import { runDaemon } from "../daemon/main.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { logger, setupLog } from "../log.ts";
 import { layoutOf } from "../repo/layout.ts";
@@ -44,6 +43,8 @@ async function daemon(options: DaemonOptions): Promise<void> {
   }
   const background = options.background === true;
   try {
+    // Loaded only here: the other verbs start faster without it.
+    const { runDaemon } = await import("../daemon/main.ts");
     await runDaemon({
       layout: layoutOf(stateRoot()),
       mountRoot: options.root === undefined ? null : checkedRoot(options.root),

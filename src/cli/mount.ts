@@ -3,7 +3,6 @@
 import { Command, Option } from "commander";
 import type { MountResult } from "../control/api.ts";
 import { checkMountRights } from "../daemon/preflight.ts";
-import { gitVersion } from "../git/process.ts";
 import { defaultDirectory, remoteWithoutCredentials } from "../git/remote_url.ts";
 import { registerSecretsOf } from "../redact.ts";
 import { checkBranch, checkDepth, checkName } from "../repo/checks.ts";
@@ -51,7 +50,6 @@ async function mount(url: string, dir: string | undefined, options: MountOptions
   if (options.depth !== undefined) checkDepth(options.depth);
   const owner = ownerFrom(options);
   checkMountRights(shown);
-  await gitVersion();
   const result = await new Session().ask("mount", {
     url: remote,
     dir: directory,

@@ -6,10 +6,8 @@
 import { systemClock } from "../clock.ts";
 import { type Params, type Result, type Verb } from "../control/api.ts";
 import { call, NoDaemon } from "../control/client.ts";
-import { Service } from "../daemon/service.ts";
 import { Failure } from "../failure.ts";
 import { type Layout, layoutOf } from "../repo/layout.ts";
-import { openExistingRegistry, openRegistry } from "../repo/registry.ts";
 import { makeStateRoot } from "../repo/state_root.ts";
 import { detachMount, FS_TYPE, lockFile, readMountInfo } from "../sys/mod.ts";
 import { ensureDaemon, stopIfUnused } from "./daemon_process.ts";
@@ -112,6 +110,9 @@ export class Session {
 
   /** The verbs without a daemon. */
   async #serve<V extends OfflineVerb>(verb: V, params: Params<V>): Promise<Result<V>> {
+    // Loaded only here: with a daemon, a verb starts faster without them.
+    const { Service } = await import("../daemon/service.ts");
+    const { openExistingRegistry, openRegistry } = await import("../repo/registry.ts");
     const registry = verb === "add-repo"
       ? openRegistry(this.layout)
       : openExistingRegistry(this.layout);

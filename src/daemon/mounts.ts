@@ -3,13 +3,13 @@
  *
  * Invariants
  *  1. A repository is mounted at most once.
- *  2. A store's workers live exactly as long as one of its mounts does.
+ *  2. A store's workers live exactly as long as one of its mounts does, or is expected.
  *  3. A mount point is only ever touched by its mount worker (design section 2).
  */
 
 import { Bug, Failure } from "../failure.ts";
 import { logger } from "../log.ts";
-import { MountHandle } from "../mount/handle.ts";
+import { MountHandle, spawnMountWorker } from "../mount/handle.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachMount, effectiveUid, FS_TYPE, readMountInfo } from "../sys/mod.ts";
@@ -35,8 +35,10 @@ export class Mounts {
   readonly #options: MountsOptions;
   readonly #mounted = new Map<string, Mounted>();
   readonly #stores = new Map<string, StoreWorkers>();
-  /** Mounts under way, per store: they keep its workers too. */
-  readonly #starting = new Map<string, number>();
+  /** Mounts expected or under way, per store: they keep its workers too. */
+  readonly #expected = new Map<string, number>();
+  /** Mount workers that wait for an expected mount, per store. */
+  readonly #spares = new Map<string, Worker[]>();
   readonly #log = logger("mounts");
   #nextMountId = 1;
 
@@ -48,23 +50,38 @@ export class Mounts {
     return this.#mounted.has(repoId);
   }
 
+  /**
+   * A mount on this store will come soon: its workers load meanwhile (a tenth of a second).
+   * The function returned must be called when the mount has come, or will not.
+   */
+  expect(storeId: string): () => void {
+    this.#openStore(storeId);
+    const spares = this.#spares.get(storeId) ?? [];
+    this.#spares.set(storeId, spares);
+    spares.push(spawnMountWorker(this.#options.layout.store(storeId).dir));
+    return () => this.#letGo(storeId);
+  }
+
   /** Resolves when the kernel has our answer to INIT. Throws Failure. */
   async mount(record: RepoRecord): Promise<void> {
     if (this.#mounted.has(record.id)) throw new Bug(`${record.name} is mounted already`);
     const { layout } = this.#options;
     const { viewDir } = layout.repo(record.id);
-    const store = this.#openStore(record);
-    store.index(viewDir, record.baseTreeOid);
-    detachStale(record.mountPoint);
-    const mountId = this.#nextMountId++;
-    const storeDir = layout.store(record.storeId).dir;
+    const { storeId } = record;
+    const store = this.#openStore(storeId);
     try {
+      store.start(record.objectFormat);
+      store.index(viewDir, record.baseTreeOid);
+      detachStale(record.mountPoint);
+      const mountId = this.#nextMountId++;
+      const worker = this.#spares.get(storeId)?.pop() ??
+        spawnMountWorker(layout.store(storeId).dir);
       const handle = await MountHandle.start(
         {
           repoName: record.name,
           mountPoint: record.mountPoint,
           source: record.remote,
-          basePath: layout.store(record.storeId).basePath,
+          basePath: layout.store(storeId).basePath,
           objectFormat: record.objectFormat,
           rootTreeOid: record.baseTreeOid,
           baseTimeSeconds: record.baseTimeSeconds,
@@ -74,13 +91,12 @@ export class Mounts {
           userGitDir: layout.repo(record.id).userGitDir,
           stateRoot: layout.stateRoot,
         },
-        [storeDir, layout.repo(record.id).dir],
+        worker,
         (want) => store.want(mountId, viewDir, want),
       );
       this.#serve(record, mountId, store, handle);
     } finally {
-      this.#starting.set(record.storeId, (this.#starting.get(record.storeId) ?? 1) - 1);
-      this.#closeStoreIfUnused(record.storeId);
+      this.#letGo(storeId);
     }
   }
 
@@ -126,14 +142,13 @@ export class Mounts {
     });
   }
 
-  #openStore(record: RepoRecord): StoreWorkers {
-    const { storeId, objectFormat } = record;
-    this.#starting.set(storeId, (this.#starting.get(storeId) ?? 0) + 1);
+  /** To be followed by `#letGo`. */
+  #openStore(storeId: string): StoreWorkers {
+    this.#expected.set(storeId, (this.#expected.get(storeId) ?? 0) + 1);
     const open = this.#stores.get(storeId);
     if (open !== undefined) return open;
     const store = new StoreWorkers({
       layout: this.#options.layout.store(storeId),
-      objectFormat,
       hydrationConcurrency: this.#options.hydrationConcurrency,
       onCrash: (cause) => this.#abandonStore(storeId, store, cause),
     });
@@ -141,12 +156,19 @@ export class Mounts {
     return store;
   }
 
+  #letGo(storeId: string): void {
+    this.#expected.set(storeId, (this.#expected.get(storeId) ?? 1) - 1);
+    this.#closeStoreIfUnused(storeId);
+  }
+
   #closeStoreIfUnused(storeId: string): void {
+    if ((this.#expected.get(storeId) ?? 0) > 0) return;
+    this.#expected.delete(storeId);
+    for (const spare of this.#spares.get(storeId) ?? []) spare.terminate();
+    this.#spares.delete(storeId);
     const store = this.#stores.get(storeId);
     if (store === undefined || store.mountCount > 0) return;
-    if ((this.#starting.get(storeId) ?? 0) > 0) return;
     this.#stores.delete(storeId);
-    this.#starting.delete(storeId);
     store.terminate();
   }
 

@@ -22,7 +22,7 @@
 import { Failure, messageOf } from "../failure.ts";
 import { writeCredentials } from "../git/credentials.ts";
 import { pathExists } from "../git/files.ts";
-import { parseRemote } from "../git/remote_url.ts";
+import { parseRemote, storeIdOf } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { acquire, type AcquireProgress } from "../repo/acquire.ts";
@@ -45,6 +45,8 @@ export interface MountTable {
   mount(record: RepoRecord): Promise<void>;
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
   isMounted(repoId: string): boolean;
+  /** A mount on this store will come; call what it returns when it has, or will not. */
+  expect(storeId: string): () => void;
 }
 
 export interface ServiceOptions {
@@ -325,8 +327,19 @@ export class Service implements Handlers {
       records: this.#registry.all(),
       isWritable,
     });
+    const { live } = this.#options;
+    const storeId = storeIdOf(parseRemote(request.url).url, request.depth);
+    const letGo = live?.mounts.expect(storeId) ?? (() => {});
+    try {
+      return await this.#acquireAndMount({ ...request, mountPoint: wanted.path }, context);
+    } finally {
+      letGo();
+    }
+  }
+
+  async #acquireAndMount(request: Acquisition, context: Context): Promise<RepoRecord> {
     const progress = new AcquireSteps(context.onProgress);
-    const record = await acquire({ ...request, mountPoint: wanted.path }, {
+    const record = await acquire(request, {
       layout: this.#layout,
       register: (record) => this.#registry.insert(record),
       onProgress: (event) => progress.show(event),

@@ -16,14 +16,13 @@ export interface AttachedMount {
 
 export interface StoreWorkersOptions {
   readonly layout: StoreLayout;
-  readonly objectFormat: ObjectFormat;
   readonly hydrationConcurrency: number;
   /** A worker has crashed; nothing of this store can be hydrated any more. */
   readonly onCrash: (cause: string) => void;
 }
 
 /** What the hydrator and the indexer may do: their store's folder, and git. */
-export function storeWorkerPermissions(storeDir: string): Deno.PermissionOptionsObject {
+function storeWorkerPermissions(storeDir: string): Deno.PermissionOptionsObject {
   return {
     read: [storeDir],
     write: [storeDir],
@@ -43,9 +42,13 @@ export class StoreWorkers {
   readonly #mounts = new Map<number, AttachedMount>();
   readonly #log = logger("store");
 
-  constructor({ layout, objectFormat, hydrationConcurrency, onCrash }: StoreWorkersOptions) {
-    Deno.mkdirSync(layout.stagingDir, { recursive: true, mode: 0o700 });
-    Deno.mkdirSync(layout.blobsDir, { recursive: true, mode: 0o700 });
+  readonly #options: StoreWorkersOptions;
+  #started = false;
+
+  /** The workers load; they do nothing before `start`. */
+  constructor(options: StoreWorkersOptions) {
+    this.#options = options;
+    const { layout, onCrash } = options;
     const permissions = storeWorkerPermissions(layout.dir);
     const start = (url: URL, name: string) => {
       const worker = new Worker(url, { type: "module", name, deno: { permissions } });
@@ -59,6 +62,15 @@ export class StoreWorkers {
     this.#hydrator.onmessage = ({ data }) => this.#onHydratorEvent(data as HydratorEvent);
     this.#indexer = start(new URL("../snapshot/worker.ts", import.meta.url), "indexer");
     this.#indexer.onmessage = ({ data }) => this.#onIndexerEvent(data as IndexerEvent);
+  }
+
+  /** The store is there. A second call does nothing. */
+  start(objectFormat: ObjectFormat): void {
+    if (this.#started) return;
+    this.#started = true;
+    const { layout, hydrationConcurrency } = this.#options;
+    Deno.mkdirSync(layout.stagingDir, { recursive: true, mode: 0o700 });
+    Deno.mkdirSync(layout.blobsDir, { recursive: true, mode: 0o700 });
     this.#toIndexer({ kind: "start", basePath: layout.basePath, objectFormat });
     this.#toHydrator({
       kind: "start",

@@ -29,33 +29,25 @@ export class MountHandle {
   #deviceFd: number | null = null;
   #ended = false;
 
-  /** Starts a worker and mounts. `readable`: folders the worker may use. Throws Failure. */
+  /** Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. Throws Failure. */
   static async start(
     config: MountConfig,
-    folders: readonly string[],
+    worker: Worker,
     onWant: (want: MountWant) => void,
   ): Promise<MountHandle> {
-    const handle = new MountHandle(config, folders, onWant);
+    const handle = new MountHandle(config, worker, onWant);
     await handle.#started.promise;
     return handle;
   }
 
-  private constructor(
-    config: MountConfig,
-    folders: readonly string[],
-    onWant: (want: MountWant) => void,
-  ) {
+  private constructor(config: MountConfig, worker: Worker, onWant: (want: MountWant) => void) {
     this.#config = config;
+    this.#worker = worker;
     this.#onWant = onWant;
     this.#eventFd = createEventFd();
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     port1.onmessage = ({ data }) => this.#onEvent(data as MountEvent);
-    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
-      type: "module",
-      name: `mount ${config.repoName}`,
-      deno: { permissions: mountWorkerPermissions(folders) },
-    });
     this.#worker.onerror = (event) => {
       event.preventDefault();
       this.#onCrash(event.message);
@@ -135,14 +127,23 @@ export class MountHandle {
   }
 }
 
+/** A worker that waits for its mount. `folder`: all it may read and write. */
+export function spawnMountWorker(folder: string): Worker {
+  return new Worker(new URL("./worker.ts", import.meta.url), {
+    type: "module",
+    name: "mount",
+    deno: { permissions: mountWorkerPermissions(folder) },
+  });
+}
+
 /**
  * What a mount worker may do. With ffi it could open any file, so this is defence in depth; what
  * keeps a repository inside its mount is that names from a tree never become paths of the host.
  */
-export function mountWorkerPermissions(folders: readonly string[]): Deno.PermissionOptionsObject {
+function mountWorkerPermissions(folder: string): Deno.PermissionOptionsObject {
   return {
-    read: [...folders],
-    write: [...folders],
+    read: [folder],
+    write: [folder],
     ffi: true,
     env: false,
     net: false,

@@ -1,0 +1,891 @@
+import assert from "node:assert/strict";
+import { deflateSync } from "node:zlib";
+import fc from "fast-check";
+import { fakeOid, rawTree } from "../../tests/fakes/fake_objects.ts";
+import { objectOid, Random } from "../../tests/support/git_objects.ts";
+import { concat, run, sleep, tempDir, waitFor } from "../../tests/support/run.ts";
+import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
+import { type Oid, oid } from "../git/oid.ts";
+import { createView } from "../git/view.ts";
+import type { HostPath } from "../path.ts";
+import { BaseStore } from "../snapshot/store.ts";
+import { Hydrator } from "./hydrator.ts";
+import type { Contents, HydratorEvent, Need } from "./messages.ts";
+import { SPOOL_BYTES, SpoolDirectory } from "./spool.ts";
+
+type Outcome = (call: Call) => void | Promise<void>;
+
+/** One request to the source. */
+interface Call {
+  readonly commitOid: Oid | null;
+  readonly oids: readonly Oid[];
+  readonly options: FetchOptions;
+  /** These are in the store from now on. */
+  arrive(oids: readonly Oid[]): void;
+}
+
+interface Blob {
+  readonly oid: Oid;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Writes loose objects into a store, when and as far as `outcome` says: all at once by default. */
+class FakeSource implements ObjectSource {
+  readonly calls: Call[] = [];
+  readonly asked = new Map<Oid, number>();
+  outcome: Outcome = (call) => call.arrive(call.oids);
+  active = 0;
+  mostActive = 0;
+  /** Oids in two requests at the same time. */
+  readonly twice: Oid[] = [];
+  readonly #active = new Set<Oid>();
+  readonly #commits = new Map<Oid, readonly Oid[]>();
+  readonly #arrive: (oid: Oid) => void;
+
+  constructor(arrive: (oid: Oid) => void) {
+    this.#arrive = arrive;
+  }
+
+  /** What a commit's tree holds. */
+  commit(commitOid: Oid, oids: readonly Oid[]): void {
+    this.#commits.set(commitOid, oids);
+  }
+
+  fetchBlobs(oids: readonly Oid[], options: FetchOptions = {}): Promise<Fetched> {
+    return this.#fetch(null, oids, options);
+  }
+
+  fetchCommit(commitOid: Oid, options: FetchOptions = {}): Promise<Fetched> {
+    return this.#fetch(commitOid, this.#commits.get(commitOid) as readonly Oid[], options);
+  }
+
+  async #fetch(
+    commitOid: Oid | null,
+    oids: readonly Oid[],
+    options: FetchOptions,
+  ): Promise<Fetched> {
+    const arrive = (some: readonly Oid[]) => some.forEach(this.#arrive);
+    const call = { commitOid, oids: [...oids], options, arrive };
+    this.calls.push(call);
+    this.mostActive = Math.max(this.mostActive, ++this.active);
+    for (const each of oids) {
+      this.asked.set(each, (this.asked.get(each) ?? 0) + 1);
+      if (this.#active.has(each)) this.twice.push(each);
+      this.#active.add(each);
+    }
+    try {
+      await this.outcome(call);
+    } finally {
+      this.active--;
+      for (const each of oids) this.#active.delete(each);
+    }
+    return { packBytes: 10 * oids.length, lost: [] };
+  }
+}
+
+interface Gate {
+  readonly call: Call;
+  open(): void;
+  fail(message: string): void;
+}
+
+/** Each fetch waits for its gate; what the test has put into the store before is there then. */
+function gates(source: FakeSource) {
+  const waiting: Gate[] = [];
+  source.outcome = (call) => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const fail = (message: string) => reject(new Error(message));
+    waiting.push({ call, open: resolve, fail });
+    return promise;
+  };
+  return {
+    waiting,
+    next: async (): Promise<Gate> => {
+      await waitFor(() => waiting.length > 0, "fetch");
+      return waiting.shift() as Gate;
+    },
+  };
+}
+
+/** Lets a gated fetch end well, with all it was asked for. */
+function arriveAndOpen({ call, open }: Gate): void {
+  call.arrive(call.oids);
+  open();
+}
+
+const ROOT = fakeOid(1);
+const COMMIT = fakeOid(2);
+const OTHER_ROOT = fakeOid(3);
+const OTHER_COMMIT = fakeOid(4);
+const ABSENT = "ab".repeat(20) as Oid;
+const treeOid = (dir: number) => fakeOid(0x1000 + dir);
+
+class CountingBase extends BaseStore {
+  /** How often lookahead (or readahead) began to look at some blobs. */
+  looked = 0;
+
+  override sizes(oids: readonly Oid[]): Map<Oid, number> {
+    this.looked++;
+    return super.sizes(oids);
+  }
+}
+
+function smallBytes(dir: number, file: number): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${dir}/${file}\n`.repeat(1 + (dir + file) % 5));
+}
+
+interface WorldOptions {
+  readonly dirs?: number;
+  readonly files?: number;
+  readonly concurrency?: number;
+  readonly mounts?: readonly number[];
+  readonly content?: (dir: number, file: number) => Uint8Array<ArrayBuffer>;
+  /** Directories that the other commit has, which is that of mount 9. */
+  readonly otherDirs?: readonly number[];
+}
+
+/** A tree of `dirs` directories with `files` blobs each, none of which is in the store. */
+async function world(options: WorldOptions = {}) {
+  const { dirs = 6, files = 3, concurrency = 2, mounts = [1], content = smallBytes } = options;
+  const dir = await tempDir();
+  const objects = dir.at("store", "objects");
+  await Deno.mkdir(objects, { recursive: true });
+  const base = new CountingBase(dir.at("base.db") as HostPath);
+
+  const contents = new Map<Oid, Uint8Array<ArrayBuffer>>();
+  const blobs: Blob[][] = [];
+  const trees: [Oid, Uint8Array][] = [];
+  const directoryEntry = (_: unknown, at: number) => ({
+    mode: "40000",
+    name: `d${String(at).padStart(3, "0")}`,
+    oid: treeOid(at),
+  });
+  for (let i = 0; i < dirs; i++) {
+    const own = Array.from({ length: files }, (_, file) => {
+      const bytes = content(i, file);
+      return { oid: oid(objectOid("blob", bytes, "sha1")), bytes };
+    });
+    for (const { oid, bytes } of own) contents.set(oid, bytes);
+    blobs.push(own);
+    const entries = own.map(({ oid }, file) => ({ mode: "100644", name: `f${file}`, oid }));
+    trees.push([treeOid(i), rawTree(entries)]);
+  }
+  const all = Array.from({ length: dirs }, directoryEntry);
+  const others = (options.otherDirs ?? []).map((at) => directoryEntry(null, at));
+  trees.push([ROOT, rawTree(all)], [OTHER_ROOT, rawTree(others)]);
+  base.putTrees(trees);
+  base.markIndexed(ROOT);
+  base.markIndexed(OTHER_ROOT);
+
+  const arrive = (blobOid: Oid) => {
+    const bytes = contents.get(blobOid) as Uint8Array;
+    Deno.mkdirSync(`${objects}/${blobOid.slice(0, 2)}`, { recursive: true });
+    const path = `${objects}/${blobOid.slice(0, 2)}/${blobOid.slice(2)}`;
+    const header = new TextEncoder().encode(`blob ${bytes.length}\0`);
+    Deno.writeFileSync(`${path}.new`, deflateSync(concat([header, bytes]), { level: 1 }));
+    Deno.renameSync(`${path}.new`, path);
+  };
+  const source = new FakeSource(arrive);
+  const oidsOf = (some: readonly Blob[][]) => some.flat().map(({ oid }) => oid);
+  source.commit(COMMIT, oidsOf(blobs));
+  source.commit(OTHER_COMMIT, oidsOf((options.otherDirs ?? []).map((at) => blobs[at] as Blob[])));
+
+  const events: HydratorEvent[] = [];
+  const emit = (event: HydratorEvent) => {
+    events.push(event);
+  };
+  const hydrator = new Hydrator({
+    base,
+    objectFormat: "sha1",
+    source,
+    spools: new SpoolDirectory(dir.at("blobs") as HostPath, emit),
+    concurrency,
+    emit,
+  });
+  const viewOf = (mountId: number) => dir.at(`view${mountId}`);
+  for (const mountId of mounts) {
+    const viewDir = viewOf(mountId);
+    await createView(viewDir, { objectFormat: "sha1", objectDirs: [objects] });
+    hydrator.attach({
+      kind: "attach",
+      mountId,
+      viewDir,
+      commitOid: mountId === 9 ? OTHER_COMMIT : COMMIT,
+      rootTreeOid: mountId === 9 ? OTHER_ROOT : ROOT,
+    });
+  }
+
+  const blob = (at: number, file: number) => blobs[at]?.[file] as Blob;
+  const wantOid = (blobOid: Oid, need: Need, at: number | null, mountId = 1): Asked => {
+    const from = events.length;
+    const root = mountId === 9 ? OTHER_ROOT : ROOT;
+    const own = at === null ? [] : [root, treeOid(at)];
+    hydrator.want({ kind: "want", mountId, oid: blobOid, need, trees: own });
+    const answer = () => answerOf(events, from, mountId, blobOid, need);
+    return {
+      answer,
+      done: () => waitFor(answer, `answer for the ${need} of ${blobOid} in mount ${mountId}`),
+    };
+  };
+  return {
+    dir,
+    base,
+    source,
+    hydrator,
+    events,
+    blobs,
+    blob,
+    arrive,
+    viewOf,
+    oidsOf,
+    wantOid,
+    want: (at: number, file: number, need: Need, mountId = 1) =>
+      wantOid(blob(at, file).oid, need, at, mountId),
+    of: <K extends HydratorEvent["kind"]>(kind: K) =>
+      events.filter((event): event is HydratorEvent & { kind: K } => event.kind === kind),
+    async [Symbol.asyncDispose]() {
+      await Promise.all(mounts.map((mountId) => hydrator.detach(mountId)));
+      base.close();
+      await dir.remove();
+    },
+  };
+}
+
+type World = Awaited<ReturnType<typeof world>>;
+
+type Answer =
+  | { readonly kind: "size"; readonly sizeBytes: number }
+  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "unavailable"; readonly cause: string };
+
+interface Asked {
+  answer(): Answer | null;
+  done(): Promise<Answer>;
+}
+
+function answerOf(
+  events: readonly HydratorEvent[],
+  from: number,
+  mountId: number,
+  blobOid: Oid,
+  need: Need,
+): Answer | null {
+  for (const event of events.slice(from)) {
+    if (event.kind === "unavailable") {
+      if (event.mountId !== mountId || event.oid !== blobOid || event.need !== need) continue;
+      return { kind: "unavailable", cause: event.cause };
+    }
+    if (need === "size") {
+      if (event.kind !== "sizes") continue;
+      const found = event.sizes.find(([each]) => each === blobOid);
+      if (found !== undefined) return { kind: "size", sizeBytes: found[1] };
+    } else if (event.kind === "contents" && event.mountId === mountId) {
+      const bytes = unpack(event).get(blobOid);
+      if (bytes !== undefined) return { kind: "bytes", bytes };
+    } else if (event.kind === "spool" && event.mountId === mountId && event.oid === blobOid) {
+      if (event.availableBytes === event.sizeBytes) return { kind: "file", path: event.path };
+    }
+  }
+  return null;
+}
+
+function unpack({ oids, lengths, bytes }: Contents): Map<Oid, Uint8Array> {
+  const found = new Map<Oid, Uint8Array>();
+  let at = 0;
+  new Float64Array(lengths).forEach((length, i) => {
+    found.set(oids.slice(40 * i, 40 * (i + 1)) as Oid, new Uint8Array(bytes, at, length));
+    at += length;
+  });
+  return found;
+}
+
+const sizeOf = ({ bytes }: Blob): Answer => ({ kind: "size", sizeBytes: bytes.length });
+
+function assertBytes(answer: Answer, { bytes }: Blob): void {
+  assert.equal(answer.kind, "bytes");
+  assert.deepEqual(new Uint8Array(answer.kind === "bytes" ? answer.bytes : []), bytes);
+}
+
+/** git processes that read in a view. By a shell: Deno keeps /proc from us. */
+async function pidsOf(viewDir: string, mode: "" | "--batch" | "--batch-check"): Promise<number[]> {
+  const script = `for p in $(grep -lzxsF -- "GIT_DIR=$1" /proc/[0-9]*/environ); do
+    p=\${p%/environ}
+    [ -z "$2" ] || grep -qzxsF -- "$2" "$p/cmdline" && echo "\${p#/proc/}"
+  done; true`;
+  const { stdout } = await run("sh", ["-c", script, "sh", viewDir, mode]);
+  return stdout.split("\n").filter((line) => line !== "").map(Number);
+}
+
+/** The checker of a mount, which must have been asked something before. */
+async function checkerOf(w: World, mountId: number): Promise<number> {
+  const [pid] = await pidsOf(w.viewOf(mountId), "--batch-check");
+  assert.ok(pid !== undefined);
+  return pid;
+}
+
+/** Starts the checker of a mount and stops it: it answers nothing until it goes on. */
+async function stopChecker(w: World, mountId: number): Promise<number> {
+  w.arrive(w.blob(0, 0).oid);
+  await w.want(0, 0, "size", mountId).done();
+  const pid = await checkerOf(w, mountId);
+  Deno.kill(pid, "SIGSTOP");
+  return pid;
+}
+
+/** Keeps short timers until they are fired, so that no test depends on how long a look takes. */
+function holdShortTimers() {
+  const real = globalThis.setTimeout;
+  const held: (() => void)[] = [];
+  globalThis.setTimeout = ((callback: () => void, ms?: number) => {
+    if ((ms ?? 0) >= 10) return real(callback, ms);
+    held.push(callback);
+    return 0;
+  }) as typeof setTimeout;
+  return {
+    held,
+    fire: () => held.splice(0).forEach((callback) => callback()),
+    [Symbol.dispose]: () => {
+      globalThis.setTimeout = real;
+    },
+  };
+}
+
+Deno.test("many wants of two mounts for one blob: one download, everybody is answered", async () => {
+  await using w = await world({ mounts: [1, 2] });
+  const gate = gates(w.source);
+  const asked: Asked[] = [];
+  const askAll = () => {
+    for (let i = 0; i < 20; i++) {
+      asked.push(w.want(2, 1, i % 2 === 0 ? "size" : "content", 1 + (i >> 1) % 2));
+    }
+  };
+  askAll();
+  const first = await gate.next();
+  askAll();
+  await w.want(0, 0, "size").done;
+  arriveAndOpen(first);
+  for (const { done } of asked) await done();
+  assert.equal(w.source.asked.get(w.blob(2, 1).oid), 1);
+  assert.deepEqual([...w.source.asked.values()], w.blobs[2]?.map(() => 1));
+  assert.deepEqual(w.of("unavailable"), []);
+  assertBytes(await w.want(2, 1, "content", 2).done(), w.blob(2, 1));
+  assert.equal(w.source.calls.length, 1);
+});
+
+Deno.test("misses of a few milliseconds travel in one fetch", async () => {
+  await using w = await world({ dirs: 20, mounts: [1, 2] });
+  using timers = holdShortTimers();
+  const asked = [0, 5, 10, 15].map((at, i) => w.want(at, 0, "size", 1 + i % 2));
+  // Each of them ends in the queue, and the first one starts the only timer.
+  await waitFor(() => w.base.looked === 4, "look at the siblings of each");
+  const here = [1, 2].map((mountId) => {
+    w.arrive(w.blob(19, mountId).oid);
+    return w.wantOid(w.blob(19, mountId).oid, "size", null, mountId);
+  });
+  for (const { done } of here) await done();
+  await sleep(20);
+  assert.equal(timers.held.length, 1);
+  assert.equal(w.source.calls.length, 0);
+  timers.fire();
+  for (const { done } of asked) await done();
+  assert.equal(w.source.calls.length, 1);
+  const named = w.source.calls[0]?.oids ?? [];
+  for (const at of [0, 5, 10, 15]) assert.ok(named.includes(w.blob(at, 0).oid));
+  assert.equal(new Set(named).size, named.length);
+});
+
+Deno.test("siblings ride along in the fetch of the blob that was asked for", async () => {
+  await using w = await world();
+  assert.deepEqual(await w.want(3, 1, "size").done(), sizeOf(w.blob(3, 1)));
+  assert.equal(w.source.calls.length, 1);
+  assert.equal(w.source.calls[0]?.oids[0], w.blob(3, 1).oid, "the one that is waited for is first");
+  assert.deepEqual([...w.source.calls[0]?.oids ?? []].sort(), w.oidsOf([w.blobs[3]!]).sort());
+  await waitFor(() => w.of("hydrated").length === 1, "end of the fetch");
+  const { durationMs: _, ...hydrated } = w.of("hydrated")[0]!;
+  const expected = { kind: "hydrated", reason: "directory", blobs: 3, packBytes: 30, error: null };
+  assert.deepEqual(hydrated, expected);
+  // All of them became known.
+  for (const { oid } of w.blobs[3]!) {
+    assert.ok(answerOf(w.events, 0, 1, oid, "size") !== null);
+  }
+});
+
+Deno.test("a fetch that starts while siblings are looked at does not take the blob alone", async () => {
+  await using w = await world({ mounts: [1, 2], concurrency: 1 });
+  const checker = await stopChecker(w, 2);
+  const looked = w.base.looked;
+  const waits = w.want(4, 0, "content", 2);
+  await waitFor(() => w.base.looked > looked, "look at the siblings");
+  assert.deepEqual(await w.want(1, 0, "size", 1).done(), sizeOf(w.blob(1, 0)));
+  assert.ok(w.source.calls.every(({ oids }) => !oids.includes(w.blob(4, 0).oid)));
+  Deno.kill(checker, "SIGCONT");
+  assertBytes(await waits.done(), w.blob(4, 0));
+  const call = w.source.calls.find(({ oids }) => oids.includes(w.blob(4, 0).oid));
+  assert.deepEqual([...call?.oids ?? []].sort(), w.oidsOf([w.blobs[4]!]).sort());
+});
+
+Deno.test("a failed fetch: everybody who waits is told why, and the next want asks again", async () => {
+  await using w = await world({ mounts: [1, 2] });
+  w.source.outcome = () => Promise.reject(new Error("the network is down"));
+  const asked = [
+    w.want(1, 0, "size"),
+    w.want(1, 0, "content"),
+    w.want(1, 0, "content", 2),
+    w.want(1, 1, "size", 2),
+  ];
+  for (const { done } of asked) {
+    assert.deepEqual(await done(), { kind: "unavailable", cause: "the network is down" });
+  }
+  const failed = w.of("hydrated");
+  assert.ok(failed.every(({ error, blobs }) => error === "the network is down" && blobs === 0));
+  assert.ok(failed.length > 0);
+  w.source.outcome = ({ arrive, oids }) => arrive(oids);
+  assert.deepEqual(await w.want(1, 0, "size").done(), sizeOf(w.blob(1, 0)));
+  assert.deepEqual(await w.want(1, 2, "size").done(), sizeOf(w.blob(1, 2)));
+});
+
+Deno.test("a fetch that fails half way: what came is here, the rest is not", async () => {
+  await using w = await world();
+  const gate = gates(w.source);
+  const came = w.want(1, 0, "content");
+  const lacks = w.want(1, 1, "size");
+  const fetch = await gate.next();
+  fetch.call.arrive([w.blob(1, 0).oid]);
+  fetch.fail("the connection broke");
+  // The second one may have come too late for the first fetch.
+  assertBytes(await came.done(), w.blob(1, 0));
+  if (lacks.answer() === null) {
+    await waitFor(() => lacks.answer() !== null || gate.waiting.length > 0, "answer or fetch");
+    gate.waiting.shift()?.fail("the connection broke");
+  }
+  assert.deepEqual(await lacks.done(), { kind: "unavailable", cause: "the connection broke" });
+});
+
+Deno.test("what the remote has lost is unavailable, its siblings are not", async () => {
+  await using w = await world({ files: 4 });
+  const lost = w.blob(2, 1).oid;
+  w.source.outcome = ({ arrive, oids }) => arrive(oids.filter((each) => each !== lost));
+  const asked = [w.want(2, 0, "content"), w.want(2, 1, "content"), w.want(2, 2, "size")];
+  const answers = await Promise.all(asked.map(({ done }) => done()));
+  assertBytes(answers[0]!, w.blob(2, 0));
+  const cause = "the remote does not have the object";
+  assert.deepEqual(answers[1], { kind: "unavailable", cause });
+  assert.deepEqual(answers[2], sizeOf(w.blob(2, 2)));
+  assert.deepEqual(await w.want(2, 3, "size").done(), sizeOf(w.blob(2, 3)));
+});
+
+Deno.test("the checker is killed while it looks for a blob: told, and the next want works", async () => {
+  await using w = await world();
+  const checker = await stopChecker(w, 1);
+  const asked = [w.want(1, 0, "size"), w.want(2, 0, "size")];
+  Deno.kill(checker, "SIGKILL");
+  for (const { done } of asked) assert.equal((await done()).kind, "unavailable");
+  assert.deepEqual(await w.want(1, 0, "size").done(), sizeOf(w.blob(1, 0)));
+});
+
+Deno.test("the checker is killed while lookahead looks: the blob itself comes all the same", async () => {
+  await using w = await world();
+  const checker = await stopChecker(w, 1);
+  const looked = w.base.looked;
+  const asked = w.want(1, 0, "content");
+  await waitFor(() => w.base.looked > looked, "look at the siblings");
+  Deno.kill(checker, "SIGKILL");
+  assertBytes(await asked.done(), w.blob(1, 0));
+  assert.deepEqual(w.of("unavailable"), []);
+  assert.deepEqual(w.source.calls.map(({ oids }) => oids), [[w.blob(1, 0).oid]]);
+});
+
+Deno.test("the checker is killed after the fetch: everybody is answered", async () => {
+  await using w = await world();
+  const gate = gates(w.source);
+  const asked = [w.want(1, 0, "size"), w.want(1, 0, "content")];
+  const fetch = await gate.next();
+  const checker = await checkerOf(w, 1);
+  Deno.kill(checker, "SIGSTOP");
+  arriveAndOpen(fetch);
+  await waitFor(() => w.source.active === 0, "end of the fetch");
+  await sleep(1);
+  Deno.kill(checker, "SIGKILL");
+  for (const { done } of asked) await done();
+  assert.deepEqual(await w.want(1, 0, "size").done(), sizeOf(w.blob(1, 0)));
+  assertBytes(await w.want(1, 0, "content").done(), w.blob(1, 0));
+});
+
+Deno.test("what is here is answered without a fetch", async () => {
+  const contentOf = (_: number, file: number) =>
+    new Random(file).bytes([0, 10, SPOOL_BYTES, SPOOL_BYTES + 1][file] ?? 1);
+  await using w = await world({ dirs: 1, files: 4, content: contentOf });
+  for (const { oid } of w.blobs[0]!) w.arrive(oid);
+  for (let file = 0; file < 4; file++) {
+    assert.deepEqual(await w.want(0, file, "size").done(), sizeOf(w.blob(0, file)));
+  }
+  for (let file = 0; file < 3; file++) {
+    assertBytes(await w.want(0, file, "content").done(), w.blob(0, file));
+  }
+  const big = await w.want(0, 3, "content").done();
+  assert.equal(big.kind, "file");
+  if (big.kind === "file") assert.deepEqual(await Deno.readFile(big.path), w.blob(0, 3).bytes);
+  assert.equal(w.source.calls.length, 0);
+  const lengths = w.of("contents").map(({ bytes }) => bytes.byteLength);
+  assert.ok(Math.max(...lengths) <= SPOOL_BYTES);
+});
+
+Deno.test("a big blob that is not here: one download, one file, both mounts are told", async () => {
+  const contentOf = (at: number, file: number) =>
+    at === 0 && file === 0 ? new Random(5).bytes(5 << 20) : smallBytes(at, file);
+  await using w = await world({ mounts: [1, 2], content: contentOf });
+  const asked = [w.want(0, 0, "content"), w.want(0, 0, "content", 2), w.want(0, 0, "content")];
+  const answers = await Promise.all(asked.map(({ done }) => done()));
+  for (const answer of answers) {
+    assert.equal(answer.kind, "file");
+    assert.deepEqual(answer, answers[0]);
+  }
+  const [{ path }] = answers as [{ path: string }];
+  assert.deepEqual(await Deno.readFile(path), w.blob(0, 0).bytes);
+  assert.equal(w.source.asked.get(w.blob(0, 0).oid), 1);
+  assert.ok(w.of("spool").every(({ sizeBytes }) => sizeBytes === 5 << 20));
+});
+
+Deno.test("git is killed inside a big blob: all who follow it are told, the next want starts anew", async () => {
+  const contentOf = (at: number, file: number) =>
+    at === 0 && file === 0 ? new Random(5).bytes(48 << 20) : smallBytes(at, file);
+  await using w = await world({ mounts: [1, 2], concurrency: 1, content: contentOf });
+  w.arrive(w.blob(0, 0).oid);
+  const first = w.want(0, 0, "content");
+  await waitFor(() => w.of("spool").length > 0, "first part", { pollMs: 0 });
+  const second = w.want(0, 0, "content", 2);
+  const [reader] = await pidsOf(w.viewOf(1), "--batch");
+  if (first.answer() === null) Deno.kill(reader as number, "SIGKILL");
+  await first.done();
+  await second.done();
+  for (const mountId of [1, 2]) {
+    const answer = await w.want(0, 0, "content", mountId).done();
+    assert.equal(answer.kind, "file");
+    if (answer.kind === "file") assert.equal(Deno.statSync(answer.path).size, 48 << 20);
+  }
+});
+
+/** Everything is here and its size is known: what readahead needs. */
+function arriveAll(w: World): void {
+  for (const { oid } of w.blobs.flat()) w.arrive(oid);
+  w.base.putSizes(w.blobs.flat().map(({ oid, bytes }) => [oid, bytes.length]));
+}
+
+/** How often each blob's bytes were told to a mount. */
+function toldContents(w: World, mountId = 1): Map<Oid, number> {
+  const told = new Map<Oid, number>();
+  for (const event of w.of("contents")) {
+    if (event.mountId !== mountId) continue;
+    for (const each of unpack(event).keys()) told.set(each, (told.get(each) ?? 0) + 1);
+  }
+  return told;
+}
+
+Deno.test("a reader in the order of the tree gets each small blob once, most of them unasked", async () => {
+  await using w = await world({ dirs: 30, files: 4 });
+  arriveAll(w);
+  let asked = 0;
+  for (const [at, own] of w.blobs.entries()) {
+    for (const [file, blob] of own.entries()) {
+      if (toldContents(w).has(blob.oid)) continue;
+      asked++;
+      assertBytes(await w.want(at, file, "content").done(), blob);
+      // As the mount does when a reader begins with what came ahead.
+      await waitFor(() => answerOf(w.events, 0, 1, blob.oid, "content"), "bytes");
+    }
+  }
+  await waitFor(() => toldContents(w).size === w.blobs.flat().length, "all contents");
+  const told = toldContents(w);
+  assert.ok([...told.values()].every((count) => count <= 2), "asked for and read ahead at most");
+  assert.ok(asked < 30, `${asked} of 120 asked for`);
+  assert.equal(w.source.calls.length, 0);
+});
+
+Deno.test("a want for what readahead is reading is answered by it", async () => {
+  await using w = await world({ dirs: 30, files: 4 });
+  arriveAll(w);
+  // Nothing is awaited: from the fourth on the others are being read already.
+  const asked = w.blobs.flatMap((own, at) =>
+    own.map((blob, file) => ({ blob, asked: w.want(at, file, "content") }))
+  );
+  for (const { blob, asked: { done } } of asked) assertBytes(await done(), blob);
+  for (const [each, count] of toldContents(w)) assert.equal(count, 1, each);
+});
+
+Deno.test("readahead that begins anew does not forget who waits for the first", async () => {
+  await using w = await world({ dirs: 60, files: 4 });
+  arriveAll(w);
+  const first = [0, 1, 2, 3].map((file) => w.want(0, file, "content"));
+  const waits = [0, 1, 2, 3].map((file) => w.want(1, file, "content"));
+  const away = w.want(55, 0, "content");
+  const back = w.want(0, 0, "content");
+  const again = [0, 1, 2, 3].map((file) => w.want(0, file, "content"));
+  for (const { done } of [...first, ...waits, away, back, ...again]) {
+    assert.equal((await done()).kind, "bytes");
+  }
+});
+
+Deno.test("a blob whose size is known and that has gone is fetched for who wants it", async () => {
+  await using w = await world({ dirs: 3, files: 8 });
+  w.base.putSizes(w.blobs.flat().map(({ oid, bytes }) => [oid, bytes.length]));
+  for (const { oid } of w.blobs[0]!) w.arrive(oid);
+  const asked = [0, 1].flatMap((at) => w.blobs[at]!.map((_, file) => w.want(at, file, "content")));
+  for (const [i, { done }] of asked.entries()) {
+    assertBytes(await done(), w.blob(Math.floor(i / 8), i % 8));
+  }
+});
+
+/** Reads the directories in order, waiting for each; the number of fetches that took. */
+async function walk(w: World, need: Need, from: number, mountId = 1): Promise<number> {
+  const before = w.source.calls.length;
+  for (let at = from; at < w.blobs.length; at++) {
+    const asked = w.want(at, 0, need, mountId);
+    assert.notEqual((await asked.done()).kind, "unavailable");
+  }
+  return w.source.calls.length - before;
+}
+
+Deno.test("after a failed fetch lookahead asks again for the rest", async () => {
+  await using w = await world({ dirs: 60, files: 2 });
+  let largest = 0;
+  w.source.outcome = ({ arrive, oids }) => {
+    largest = Math.max(largest, oids.length);
+    if (oids.length > 30) throw new Error("too much at once");
+    arrive(oids);
+  };
+  let failedAt = 0;
+  while ((await w.want(failedAt, 0, "content").done()).kind !== "unavailable") failedAt++;
+  assert.ok(largest > 60, `the rest was asked for: ${largest}`);
+  w.source.outcome = ({ arrive, oids }) => arrive(oids);
+  const fetches = await walk(w, "content", failedAt);
+  assert.ok(fetches < 8, `${fetches} fetches for ${60 - failedAt} directories`);
+});
+
+Deno.test("a scan of most of a tree asks for the commit, scattered reads for blobs", async () => {
+  await using w = await world({ dirs: 80, files: 5, mounts: [1, 2] });
+  for (const at of [70, 10, 40]) await w.want(at, 0, "content", 2).done();
+  assert.ok(w.source.calls.every(({ commitOid }) => commitOid === null));
+  await walk(w, "content", 0);
+  const whole = w.source.calls.filter(({ commitOid }) => commitOid !== null);
+  assert.deepEqual(whole.map(({ commitOid }) => commitOid), [COMMIT]);
+  assert.equal(w.source.calls.at(-1)?.commitOid, COMMIT);
+  assert.equal(w.of("hydrated").at(-1)?.reason, "scan");
+});
+
+Deno.test("of a small tree, and of the last part of a big one, blobs are asked for", async () => {
+  await using small = await world({ dirs: 30, files: 5 });
+  await walk(small, "content", 0);
+  assert.ok(small.source.calls.every(({ commitOid }) => commitOid === null));
+
+  await using big = await world({ dirs: 80, files: 5 });
+  for (const { oid } of big.blobs.slice(0, 50).flat()) big.arrive(oid);
+  await walk(big, "content", 0);
+  assert.ok(big.source.calls.every(({ commitOid }) => commitOid === null));
+});
+
+Deno.test("a whole commit does not stand for what another mount's commit has", async () => {
+  await using w = await world({
+    dirs: 90,
+    files: 5,
+    mounts: [1, 9],
+    concurrency: 1,
+    otherDirs: [85, 86],
+  });
+  // Commit 1 does not have directory 85 and 86, as far as the source knows.
+  w.source.commit(COMMIT, w.oidsOf(w.blobs.slice(0, 80)));
+  let at = 0;
+  for (; w.source.calls.length < 2; at++) await w.want(at, 0, "content").done();
+  const gate = gates(w.source);
+  const blocker = w.want(82, 0, "size", 9);
+  const blocking = await gate.next();
+  // These two wait for the same fetch, in either order.
+  const looked = w.base.looked;
+  const other = w.want(85, 0, "content", 9);
+  await waitFor(() => w.base.looked > looked, "look at the siblings");
+  const rest: Asked[] = [];
+  for (let more = at; more < 30; more++) rest.push(w.want(more, 0, "content"));
+  await sleep(100);
+  arriveAndOpen(blocking);
+  w.source.outcome = ({ arrive, oids }) => arrive(oids);
+  await blocker.done();
+  assertBytes(await other.done(), w.blob(85, 0));
+  for (const { done } of rest) assert.equal((await done()).kind, "bytes");
+  assert.ok(w.source.calls.some(({ commitOid }) => commitOid === COMMIT));
+});
+
+Deno.test("no more fetches at once than allowed; what waits goes out as one", async () => {
+  await using w = await world({ dirs: 20, concurrency: 2, mounts: [1, 2, 3, 4] });
+  const gate = gates(w.source);
+  const first = w.want(0, 0, "size", 1);
+  const one = await gate.next();
+  const second = w.want(5, 0, "size", 2);
+  const two = await gate.next();
+  const looked = w.base.looked;
+  const others = [[10, 3], [15, 4], [18, 1]].map(([at, mountId]) =>
+    w.want(at!, 0, "size", mountId!)
+  );
+  await waitFor(() => w.base.looked === looked + 3, "look at the siblings");
+  // Answers of a checker come in order: behind these the others are in the queue.
+  for (const mountId of [3, 4, 1]) {
+    w.arrive(w.blob(19, 0).oid);
+    await w.wantOid(w.blob(19, 0).oid, "size", null, mountId).done();
+  }
+  await sleep(20);
+  assert.equal(w.source.calls.length, 2);
+  arriveAndOpen(one);
+  const three = await gate.next();
+  for (const at of [10, 15, 18]) assert.ok(three.call.oids.includes(w.blob(at, 0).oid));
+  arriveAndOpen(three);
+  arriveAndOpen(two);
+  for (const { done } of [first, second, ...others]) assert.equal((await done()).kind, "size");
+  assert.equal(w.source.mostActive, 2);
+  assert.equal(w.source.calls.length, 3);
+});
+
+Deno.test("a mount goes in the middle of a fetch: the other one is answered", async () => {
+  await using w = await world({ mounts: [1, 2] });
+  const gate = gates(w.source);
+  const gone = w.want(1, 0, "content", 1);
+  const fetch = await gate.next();
+  const size = w.want(1, 0, "size", 2);
+  const bytes = w.want(1, 0, "content", 2);
+  const later = w.want(1, 1, "content", 2);
+  // Behind these in the same processes: the wants of mount 2 have joined by then.
+  w.arrive(w.blob(5, 0).oid);
+  await w.want(5, 0, "size", 2).done();
+  await w.wantOid(w.blob(5, 0).oid, "content", null, 2).done();
+  await waitFor(async () => (await pidsOf(w.viewOf(2), "")).length === 3, "readers of mount 2");
+  await sleep(20);
+  await w.hydrator.detach(1);
+  arriveAndOpen(fetch);
+  assert.deepEqual(await size.done(), sizeOf(w.blob(1, 0)));
+  assertBytes(await bytes.done(), w.blob(1, 0));
+  assertBytes(await later.done(), w.blob(1, 1));
+  assert.equal(gone.answer()?.kind ?? "unavailable", "unavailable");
+});
+
+Deno.test("a mount goes while git looks for it: no process is left, later wants are ignored", async () => {
+  await using w = await world({ mounts: [1, 2] });
+  for (let at = 0; at < 6; at++) {
+    w.want(at, 0, "size");
+    w.want(at, 1, "content");
+  }
+  await w.hydrator.detach(1);
+  await w.hydrator.detach(1);
+  assert.deepEqual(await pidsOf(w.viewOf(1), ""), []);
+  const { length } = w.events;
+  const ignored = w.want(0, 0, "size");
+  assert.deepEqual(await w.want(5, 2, "size", 2).done(), sizeOf(w.blob(5, 2)));
+  assert.equal(w.events.slice(length).filter((event) => event.kind === "unavailable").length, 0);
+  await waitFor(() => w.source.active === 0, "end of the fetches");
+  assert.notEqual(ignored.answer()?.kind, "unavailable");
+  w.hydrator.readAhead(1);
+});
+
+Deno.test("progress of a fetch is told, but not each time", async () => {
+  await using w = await world();
+  const gate = gates(w.source);
+  const asked = w.want(1, 0, "size");
+  const fetch = await gate.next();
+  const progress = () => fetch.call.options.onProgress?.();
+  await waitFor(() => {
+    progress();
+    return w.of("progress").length > 0;
+  }, "progress");
+  for (let i = 0; i < 1000; i++) progress();
+  assert.ok(w.of("progress").length <= 2);
+  arriveAndOpen(fetch);
+  await asked.done();
+});
+
+type Step =
+  | { readonly kind: "want"; mountId: number; at: number; file: number; need: Need }
+  | { readonly kind: "end"; which: number; outcome: "ok" | "fails" | "half" | "loses" }
+  | { readonly kind: "pause"; ms: number };
+
+const steps: fc.Arbitrary<Step[]> = fc.array(
+  fc.oneof(
+    {
+      weight: 4,
+      arbitrary: fc.record({
+        kind: fc.constant("want" as const),
+        mountId: fc.constantFrom(1, 2),
+        at: fc.nat(4),
+        file: fc.nat(2),
+        need: fc.constantFrom<Need>("size", "content"),
+      }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({
+        kind: fc.constant("end" as const),
+        which: fc.nat(3),
+        outcome: fc.constantFrom(
+          "ok" as const,
+          "fails" as const,
+          "half" as const,
+          "loses" as const,
+        ),
+      }),
+    },
+    {
+      weight: 2,
+      arbitrary: fc.record({ kind: fc.constant("pause" as const), ms: fc.nat(8) }),
+    },
+  ),
+  { minLength: 5, maxLength: 40 },
+);
+
+function end({ call, open, fail }: Gate, outcome: (Step & { kind: "end" })["outcome"]): void {
+  if (outcome === "ok") call.arrive(call.oids);
+  if (outcome === "half") call.arrive(call.oids.filter((_, i) => i % 2 === 1));
+  if (outcome === "loses") call.arrive(call.oids.slice(1));
+  if (outcome === "fails" || outcome === "half") fail("broken");
+  else open();
+}
+
+Deno.test("property: however wants and failures fall, every want gets the right answer", async () => {
+  await fc.assert(
+    fc.asyncProperty(steps, async (list) => {
+      await using w = await world({ dirs: 5, files: 3, mounts: [1, 2] });
+      const gate = gates(w.source);
+      const asked: { blob: Blob; asked: Asked }[] = [];
+      for (const step of list) {
+        if (step.kind === "want") {
+          const { at, file, need, mountId } = step;
+          asked.push({ blob: w.blob(at, file), asked: w.want(at, file, need, mountId) });
+        } else if (step.kind === "pause") await sleep(step.ms);
+        else {
+          const [which] = gate.waiting.splice(step.which % (gate.waiting.length || 1), 1);
+          if (which !== undefined) end(which, step.outcome);
+        }
+      }
+      await waitFor(
+        () => {
+          for (const each of gate.waiting.splice(0)) end(each, "ok");
+          return asked.every(({ asked: { answer } }) => answer() !== null);
+        },
+        `answers to ${asked.length} wants`,
+        { timeoutMs: 10_000, pollMs: 1 },
+      );
+      for (const { blob, asked: { answer } } of asked) {
+        const given = answer() as Answer;
+        if (given.kind === "size") assert.deepEqual(given, sizeOf(blob));
+        else if (given.kind === "bytes") assertBytes(given, blob);
+        else assert.equal(given.kind, "unavailable");
+      }
+      assert.deepEqual(w.source.twice, []);
+      assert.ok(w.source.mostActive <= 2);
+      await waitFor(
+        () => {
+          for (const each of gate.waiting.splice(0)) end(each, "ok");
+          return w.source.active === 0 && w.of("hydrated").length === w.source.calls.length;
+        },
+        "end of the fetches",
+        { pollMs: 1 },
+      );
+    }),
+    { numRuns: 40 },
+  );
+});
