@@ -35,6 +35,8 @@ export class Mounts {
   readonly #options: MountsOptions;
   readonly #mounted = new Map<string, Mounted>();
   readonly #stores = new Map<string, StoreWorkers>();
+  /** Workers that end; those that come after them use the same folders. */
+  readonly #closing = new Map<string, Promise<void>>();
   /** Mounts expected or under way, per store: they keep its workers too. */
   readonly #expected = new Map<string, number>();
   /** Mount workers that wait for an expected mount, per store. */
@@ -70,6 +72,7 @@ export class Mounts {
     const { storeId } = record;
     const store = this.#openStore(storeId);
     try {
+      await this.#closing.get(storeId);
       store.start(record.objectFormat);
       store.index(viewDir, record.baseTreeOid);
       detachStale(record.mountPoint);
@@ -118,8 +121,8 @@ export class Mounts {
   async closeAll(): Promise<void> {
     const ids = [...this.#mounted.keys()];
     await Promise.allSettled(ids.map((id) => this.unmount(id, { lazy: true })));
-    for (const store of this.#stores.values()) store.terminate();
-    this.#stores.clear();
+    for (const storeId of [...this.#stores.keys()]) this.#close(storeId);
+    await Promise.all(this.#closing.values());
   }
 
   #serve(record: RepoRecord, mountId: number, store: StoreWorkers, handle: MountHandle): void {
@@ -166,10 +169,17 @@ export class Mounts {
     this.#expected.delete(storeId);
     for (const spare of this.#spares.get(storeId) ?? []) spare.terminate();
     this.#spares.delete(storeId);
+    if (this.#stores.get(storeId)?.mountCount === 0) this.#close(storeId);
+  }
+
+  #close(storeId: string): void {
     const store = this.#stores.get(storeId);
-    if (store === undefined || store.mountCount > 0) return;
+    if (store === undefined) return;
     this.#stores.delete(storeId);
-    store.terminate();
+    const closing = store.close().finally(() => {
+      if (this.#closing.get(storeId) === closing) this.#closing.delete(storeId);
+    });
+    this.#closing.set(storeId, closing);
   }
 
   /** A mount without its store would hang its readers: it is taken away, and its owner told. */

@@ -36,6 +36,9 @@ function storeWorkerPermissions(storeDir: string): Deno.PermissionOptionsObject 
   };
 }
 
+/** git ends within moments of a signal; a daemon that stops has a limit of its own. */
+const STOP_MS = 4_000;
+
 export class StoreWorkers {
   readonly #hydrator: Worker;
   readonly #indexer: Worker;
@@ -43,6 +46,7 @@ export class StoreWorkers {
   readonly #log = logger("store");
 
   readonly #options: StoreWorkersOptions;
+  readonly #stopped = Promise.withResolvers<void>();
   #started = false;
 
   /** The workers load; they do nothing before `start`. */
@@ -118,7 +122,20 @@ export class StoreWorkers {
     }
   }
 
+  /** Ends the workers, and first, for so long at most, the fetches that run. Never throws. */
+  async close(): Promise<void> {
+    if (this.#started) {
+      this.#toHydrator({ kind: "stop" });
+      const late = setTimeout(this.#stopped.resolve, STOP_MS);
+      await this.#stopped.promise;
+      clearTimeout(late);
+    }
+    this.terminate();
+  }
+
+  /** Ends the workers at once. */
   terminate(): void {
+    this.#stopped.resolve();
     this.#hydrator.terminate();
     this.#indexer.terminate();
   }
@@ -140,6 +157,10 @@ export class StoreWorkers {
         handle.send({ kind: "sizes", oids, sizes: buffer });
       }
       this.#toIndexer({ kind: "sizes", sizes: event.sizes });
+      return;
+    }
+    if (event.kind === "stopped") {
+      this.#stopped.resolve();
       return;
     }
     if (event.kind === "progress") {

@@ -17,7 +17,7 @@
  */
 
 import { LRUCache } from "lru-cache";
-import { messageOf } from "../failure.ts";
+import { Failure, messageOf } from "../failure.ts";
 import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
 import type { ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
@@ -40,6 +40,8 @@ const PROGRESS_MS = 1000;
 
 interface Mount {
   readonly id: number;
+  /** Directories whose local blobs' sizes were told. */
+  readonly told: Set<Oid>;
   readonly readahead: Readahead;
   /** Blobs that readahead is reading, with who has asked for them meanwhile. */
   readonly reading: Map<Oid, Want[]>;
@@ -69,6 +71,8 @@ interface Batch {
 export interface HydratorOptions {
   readonly base: BaseStore;
   readonly objectFormat: ObjectFormat;
+  /** Blobs come when they are asked for. False: the store had them all from the start. */
+  readonly partial: boolean;
   readonly source: ObjectSource;
   readonly spools: SpoolDirectory;
   /** Fetches at once, and readers of each mount. */
@@ -82,8 +86,9 @@ export class Hydrator {
   readonly #fetches = new Map<Oid, Miss>();
   /** Sizes told lately. */
   readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  readonly #stopping = new AbortController();
   #queued: Batch = { misses: new Map(), reason: "read" };
-  #active = 0;
+  readonly #running = new Set<Promise<void>>();
   #timer: number | null = null;
   #progressAt = 0;
 
@@ -101,6 +106,7 @@ export class Hydrator {
       lookahead,
       readahead: new Readahead((oids) => this.#sizesOf(oids), lookahead),
       reading: new Map(),
+      told: new Set(),
       checker: new CatFile(view, "check"),
       readers: Array.from({ length: concurrency }, () => new CatFile(view, "contents")),
     });
@@ -190,21 +196,23 @@ export class Hydrator {
   }
 
   async #serve(oid: Oid, waiter: Waiter, treeOid: Oid | null): Promise<void> {
-    const here = waiter.need === "size"
-      ? await this.#answerSize(oid, waiter.mount)
-      : await this.#answerContent(oid, waiter.mount);
+    const { mount, need } = waiter;
+    const here = need === "size"
+      ? await this.#answerSize(oid, mount)
+      : await this.#answerContent(oid, mount);
+    if (here && need === "size" && treeOid !== null) await this.#tellDirectory(mount, treeOid);
     if (here) return;
     const fetching = this.#fetches.get(oid);
     if (fetching !== undefined) {
       fetching.waiters.push(waiter);
       return;
     }
-    const miss = { oid, mount: waiter.mount, waiters: [waiter] };
+    const miss = { oid, mount, waiters: [waiter] };
     this.#fetches.set(oid, miss);
-    const others = treeOid === null ? null : await this.#others(oid, waiter.mount, treeOid);
+    const others = treeOid === null ? null : await this.#others(oid, mount, treeOid);
     // Only now, or a fetch that starts meanwhile would take the blob without the others.
     this.#queued.misses.set(oid, miss);
-    if (others !== null) this.#bringAlong(others.missing, waiter.mount, others.reason);
+    if (others !== null) this.#bringAlong(others.missing, mount, others.reason);
     this.#schedule();
   }
 
@@ -268,11 +276,20 @@ export class Hydrator {
     }
   }
 
+  /** Who asks for one size in a store that has everything will ask for its neighbours'. */
+  async #tellDirectory(mount: Mount, treeOid: Oid): Promise<void> {
+    if (this.#options.partial || mount.told.has(treeOid)) return;
+    mount.told.add(treeOid);
+    await this.#lookAt(mount.lookahead.directory(treeOid), mount);
+  }
+
   /** Tells the sizes of those that are here; returns the others. */
   async #lookAt(oids: readonly Oid[], mount: Mount): Promise<Oid[]> {
     const known = this.#sizesOf(oids);
     const asked = [...new Set(oids)].filter((oid) => !known.has(oid) && !this.#fetches.has(oid));
-    if (asked.length === 0) return [];
+    // Every blob that came has a size that we keep, and looking for what is not here is dear: git
+    // reads its pack folders anew each time.
+    if (asked.length === 0 || this.#options.partial) return asked;
     const infos = await Promise.all(mount.checker.requestMany(asked, null));
     const missing: Oid[] = [];
     const sizes: [Oid, number][] = [];
@@ -315,33 +332,40 @@ export class Hydrator {
     }, COALESCE_MS);
   }
 
+  /** Ends what runs; who waits is told that it is unavailable. */
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Failure("failed", "Cannot fetch: the mount is going away"));
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+    await Promise.all([...this.#mounts.keys()].map((mountId) => this.detach(mountId)));
+  }
+
   #startFetches(): void {
-    if (this.#queued.misses.size === 0 || this.#active >= this.#options.concurrency) return;
+    if (this.#queued.misses.size === 0 || this.#running.size >= this.#options.concurrency) return;
     const batch = this.#queued;
     this.#queued = { misses: new Map(), reason: "read" };
-    this.#active++;
-    this.#fetch(batch).finally(() => {
-      this.#active--;
+    const running = this.#fetch(batch).finally(() => {
+      this.#running.delete(running);
       this.#startFetches();
     });
+    this.#running.add(running);
   }
 
   async #fetch(batch: Batch): Promise<void> {
     const { source, emit } = this.#options;
     const started = performance.now();
-    const onProgress = () => this.#tellProgress();
+    const options = { onProgress: () => this.#tellProgress(), signal: this.#stopping.signal };
     let packBytes = 0;
     let failure: string | null = null;
     try {
       const whole = this.#wholeCommit(batch);
       if (whole !== null) {
-        packBytes += (await source.fetchCommit(whole, { onProgress })).packBytes;
+        packBytes += (await source.fetchCommit(whole, options)).packBytes;
       }
       // Of another commit, perhaps: not in that one's tree.
       const named = [...batch.misses.values()].filter(({ mount }) => mount.commitOid !== whole)
         .map(({ oid }) => oid);
       if (named.length > 0) {
-        packBytes += (await source.fetchBlobs(named, { onProgress })).packBytes;
+        packBytes += (await source.fetchBlobs(named, options)).packBytes;
       }
     } catch (error) {
       failure = messageOf(error);

@@ -44,7 +44,18 @@ export interface ReadAhead {
   readonly mountId: number;
 }
 
-export type HydratorRequest = StartHydrator | AttachMount | DetachMount | Want | ReadAhead;
+/** End every git process; `stopped` is the answer. Nothing is asked afterwards. */
+export interface StopHydrator {
+  readonly kind: "stop";
+}
+
+export type HydratorRequest =
+  | StartHydrator
+  | AttachMount
+  | DetachMount
+  | Want
+  | ReadAhead
+  | StopHydrator;
 
 /** Sizes that became known, asked for or not: [oid, sizeBytes]. */
 export interface Sizes {
@@ -101,4 +112,9 @@ export interface Hydrated {
   readonly error: string | null;
 }
 
-export type HydratorEvent = Sizes | Contents | Spool | Unavailable | Progress | Hydrated;
+/** No git process of the hydrator runs any more. */
+export interface Stopped {
+  readonly kind: "stopped";
+}
+
+export type HydratorEvent = Stopped | Sizes | Contents | Spool | Unavailable | Progress | Hydrated;

@@ -1,6 +1,7 @@
 /** Entry of the hydrator worker: one per store. Runs git; no ffi; its store's folder only. */
 
 import { GitFetch } from "../git/fetch.ts";
+import { readStoreConfig } from "../git/store.ts";
 import type { HostPath } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
 import { Hydrator } from "./hydrator.ts";
@@ -12,14 +13,16 @@ declare const self: {
   postMessage(message: HydratorEvent, transfer: Transferable[]): void;
 };
 
-let hydrator: Hydrator | null = null;
+function emit(event: HydratorEvent, transfer: Transferable[] = []): void {
+  self.postMessage(event, transfer);
+}
 
-function start(request: StartHydrator): Hydrator {
-  const emit = (event: HydratorEvent, transfer: Transferable[] = []) =>
-    self.postMessage(event, transfer);
+async function start(request: StartHydrator): Promise<Hydrator> {
+  const { partial } = await readStoreConfig(request.storeGitDir);
   return new Hydrator({
     base: new BaseStore(request.basePath as HostPath),
     objectFormat: request.objectFormat,
+    partial,
     source: new GitFetch({
       storeGitDir: request.storeGitDir as HostPath,
       stagingDir: request.stagingDir as HostPath,
@@ -31,22 +34,36 @@ function start(request: StartHydrator): Hydrator {
   });
 }
 
-self.onmessage = ({ data: request }) => {
+/** Requests wait for it, in their order. Its failure is this worker's. */
+let hydrator: Promise<Hydrator> | null = null;
+
+async function handle(request: HydratorRequest): Promise<void> {
+  if (request.kind === "start") {
+    hydrator = start(request);
+    await hydrator;
+    return;
+  }
+  const running = await hydrator;
   switch (request.kind) {
-    case "start":
-      hydrator = start(request);
-      break;
     case "attach":
-      hydrator?.attach(request);
+      running?.attach(request);
       break;
     case "detach":
-      hydrator?.detach(request.mountId);
+      await running?.detach(request.mountId);
       break;
     case "read-ahead":
-      hydrator?.readAhead(request.mountId);
+      running?.readAhead(request.mountId);
       break;
     case "want":
-      hydrator?.want(request);
+      running?.want(request);
+      break;
+    case "stop":
+      await running?.stop();
+      emit({ kind: "stopped" });
       break;
   }
+}
+
+self.onmessage = ({ data }) => {
+  handle(data);
 };
