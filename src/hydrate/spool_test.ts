@@ -149,3 +149,78 @@ Deno.test("a finished blob cannot be abandoned", async () => {
   assert.equal(h.spools.follow(BLOB, 7), true);
   assert.equal(Deno.statSync(h.path).size, 3);
 });
+
+async function quotaHarness(quotaBytes: number) {
+  const dir = await tempDir();
+  const spools = new SpoolDirectory(dir.at("blobs") as HostPath, () => {}, quotaBytes);
+  const begin = (number: number, sizeBytes: number) => {
+    const sink = spools.create(fakeOid(number), sizeBytes, 1);
+    return async () => {
+      await sink.chunk(bytes(sizeBytes, number));
+      spools.finish(fakeOid(number));
+    };
+  };
+  return {
+    spools,
+    begin,
+    put: (number: number, sizeBytes: number) => begin(number, sizeBytes)(),
+    pathOf: (number: number) => dir.at("blobs", fakeOid(number)),
+    /** Numbers of the files on disk. */
+    files: () =>
+      [...Deno.readDirSync(dir.at("blobs"))].map(({ name }) => Number.parseInt(name, 16))
+        .sort((a, b) => a - b),
+    [Symbol.asyncDispose]: () => dir.remove(),
+  };
+}
+
+Deno.test("above the quota the files go that were used longest ago", async () => {
+  await using h = await quotaHarness(100);
+  for (const number of [1, 2, 3]) await h.put(number, 30);
+  assert.deepEqual(h.files(), [1, 2, 3]);
+  h.spools.follow(fakeOid(1), 7);
+  await h.put(4, 30);
+  assert.deepEqual(h.files(), [1, 3, 4]);
+  await h.put(5, 60);
+  assert.deepEqual(h.files(), [4, 5]);
+  assert.equal(h.spools.follow(fakeOid(3), 7), false);
+  await h.put(3, 10);
+  assert.deepEqual(h.files(), [3, 4, 5]);
+  assert.deepEqual(await Deno.readFile(h.pathOf(3)), bytes(10, 3));
+});
+
+Deno.test("a file that goes stays readable for who has it open", async () => {
+  await using h = await quotaHarness(100);
+  await h.put(1, 80);
+  using open = await Deno.open(h.pathOf(1));
+  await h.put(2, 80);
+  assert.deepEqual(h.files(), [2]);
+  const read = new Uint8Array(81);
+  let length = 0;
+  for (;;) {
+    const count = await open.read(read.subarray(length));
+    if (count === null) break;
+    length += count;
+  }
+  assert.deepEqual(read.subarray(0, length), bytes(80, 1));
+});
+
+Deno.test("the file that was just finished stays, alone above the quota or begun long ago", async () => {
+  await using h = await quotaHarness(100);
+  await h.put(1, 500);
+  assert.deepEqual(h.files(), [1]);
+  const finishTwo = h.begin(2, 60);
+  await h.put(3, 60);
+  assert.deepEqual(h.files(), [2, 3]);
+  // Nobody may have opened it yet: the mounts are told of it now.
+  await finishTwo();
+  assert.deepEqual(h.files(), [2]);
+});
+
+Deno.test("files that are being written do not go, and do not count", async () => {
+  await using h = await quotaHarness(100);
+  const finishOne = h.begin(1, 90);
+  for (const number of [2, 3]) await h.put(number, 50);
+  assert.deepEqual(h.files(), [1, 2, 3]);
+  await finishOne();
+  assert.deepEqual(h.files(), [1]);
+});
