@@ -56,7 +56,7 @@ export interface StatFs {
 }
 
 export interface Filesystem {
-  /** Path walks, stat, open. Counts one lookup; the session forgets it if nobody takes the reply. */
+  /** Path walks, stat, open. Counts one lookup, forgotten if nobody takes the reply. */
   lookup(parentNodeid: number, name: Name): Entry | Parked;
   /** stat, and before open, access, mmap and append where attributes have run out. */
   getattr(nodeid: number): Attributes | Parked;

@@ -36,7 +36,7 @@ export interface Fetched {
 export interface ObjectSource {
   /** These blobs. Throws Failure (nothing arrived, or the store is complete) or GitError. */
   fetchBlobs(oids: readonly Oid[], options?: FetchOptions): Promise<Fetched>;
-  /** The whole of one commit's tree, in the form that costs a server least. Throws as fetchBlobs. */
+  /** A commit's whole tree, in the form that costs a server least. Throws as fetchBlobs. */
   fetchCommit(commitOid: Oid, options?: FetchOptions): Promise<Fetched>;
 }
 

@@ -62,7 +62,7 @@ const pollfds = new DataView(new ArrayBuffer(2 * POLLFD_BYTES));
 const pollBytes = new Uint8Array(pollfds.buffer);
 
 /**
- * Sleeps until one of two descriptors can be read, hangs up, or the time is over (-1: none). Returns
+ * Sleeps until one of two descriptors can be read, or the time is over (-1: none). Returns
  * whether the second can be read.
  */
 export function pollTwo(fdA: number, fdB: number, timeoutMs: number): boolean {

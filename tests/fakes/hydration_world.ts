@@ -191,6 +191,8 @@ export async function world(options: WorldOptions = {}) {
     Deno.writeFileSync(`${path}.new`, deflateSync(concat([header, bytes]), { level: 1 }));
     Deno.renameSync(`${path}.new`, path);
   };
+  const lose = (blobOid: Oid) =>
+    Deno.removeSync(`${objects}/${blobOid.slice(0, 2)}/${blobOid.slice(2)}`);
   const source = new FakeSource(arrive);
   const oidsOf = (some: readonly Blob[][]) => some.flat().map(({ oid }) => oid);
   source.commit(COMMIT, oidsOf(blobs));
@@ -246,6 +248,7 @@ export async function world(options: WorldOptions = {}) {
     blobs,
     blob,
     arrive,
+    lose,
     viewOf,
     oidsOf,
     wantOid,
