@@ -1,7 +1,7 @@
 /** `afs daemon`: the daemon itself, in the foreground. */
 
 import { Command, Option } from "commander";
-import { Failure, messageOf } from "../failure.ts";
+import { EXIT_CODES, Failure, messageOf } from "../failure.ts";
 import { logger, setupLog } from "../log.ts";
 import { layoutOf } from "../repo/layout.ts";
 import { isWritable } from "../sys/mod.ts";
@@ -53,8 +53,10 @@ async function daemon(options: DaemonOptions): Promise<void> {
       version: AFS_VERSION,
     });
   } catch (error) {
-    if (background) logFailure(error);
-    throw error;
+    if (!background) throw error;
+    // Standard error is the log, where every line is JSON: `report` would add a plain one.
+    logFailure(error);
+    Deno.exit(error instanceof Failure ? EXIT_CODES[error.kind] : EXIT_CODES.failed);
   }
 }
 

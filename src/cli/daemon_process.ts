@@ -3,6 +3,7 @@
 import { call, NoDaemon } from "../control/client.ts";
 import { systemClock } from "../clock.ts";
 import { EXIT_CODES, Failure } from "../failure.ts";
+import { gitVersion } from "../git/process.ts";
 import type { Layout } from "../repo/layout.ts";
 import { makeStateRoot } from "../repo/state_root.ts";
 import { lockFile } from "../sys/mod.ts";
@@ -31,6 +32,8 @@ export async function daemonAnswers(layout: Layout): Promise<boolean> {
  */
 export async function ensureDaemon(layout: Layout): Promise<boolean> {
   if (await daemonAnswers(layout)) return false;
+  // The daemon needs it, and says so too late for a state root not to be made.
+  await gitVersion();
   await makeStateRoot(layout);
   const until = performance.now() + START_MS;
   let child = startDaemon(layout);

@@ -7,7 +7,7 @@
  *   looking    missing                                   queued     #serve, #bringAlong
  *   queued     a fetch may start                         fetching   #startFetches
  *   fetching   the object is here                        (none)     #afterFetch
- *   fetching   the fetch failed, or the remote lacks it  (none)     #fail
+ *   fetching   the fetch failed, or the remote lacks it  (none)     #settle
  *
  * Invariants
  *  1. One download per oid however many wait: an oid is in #fetches at most once.

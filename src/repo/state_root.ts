@@ -1,7 +1,7 @@
 /** Makes the folders of the state root with the rights of layout.ts, whatever the umask is. */
 
 import { Failure, messageOf } from "../failure.ts";
-import { makeFolder } from "../git/files.ts";
+import { makeFolder, pathExists } from "../git/files.ts";
 import type { Layout } from "./layout.ts";
 
 /** Others may pass through, and see nothing. */
@@ -13,7 +13,11 @@ export async function makeStateRoot(layout: Layout): Promise<void> {
   try {
     // Its parents are ordinary folders of the user or the system.
     const parent = layout.stateRoot.replace(/\/[^/]*\/*$/, "");
-    if (parent !== "") await Deno.mkdir(parent, { recursive: true, mode: 0o755 });
+    // Only if it is missing: Deno refuses to make a folder above a program it may run, such as the
+    // home of a user whose git lies in it, even where the folder exists.
+    if (parent !== "" && !await pathExists(parent)) {
+      await Deno.mkdir(parent, { recursive: true, mode: 0o755 });
+    }
     await makeFolder(layout.stateRoot, PASSABLE);
     await Promise.all([
       makeFolder(layout.emptyDir, PASSABLE),
