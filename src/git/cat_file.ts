@@ -81,7 +81,12 @@ export class CatFile {
         this.#pending.push({ oid, sink, resolve, reject });
       })
     );
-    if (this.#child === null) this.#start();
+    try {
+      if (this.#child === null) this.#start();
+    } catch (error) {
+      // No process, no answers: else the next one's would go to these.
+      this.#fail(error);
+    }
     // A failed write shows as the end of the process, which fails the requests.
     const command = this.#mode === "contents" ? "contents" : "info";
     const lines = oids.map((oid) => `${command} ${oid}\n`).join("");
@@ -94,8 +99,9 @@ export class CatFile {
     this.#closed = true;
     const child = this.#child;
     if (child === null) return;
-    await this.#writer?.close().catch(() => {});
+    // Killed first: a git with a backlog would not read what is still to be written.
     this.#kill();
+    await this.#writer?.abort().catch(() => {});
     await child.status;
   }
 
