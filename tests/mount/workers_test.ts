@@ -66,19 +66,19 @@ self.onmessage = (event) => {
 
 const MAIN = `
 import { StoreWorkers } from "./src/daemon/store_workers.ts";
-import { MountHandle } from "./src/mount/handle.ts";
+import { MountHandle, spawnMountWorker } from "./src/mount/handle.ts";
 import { layoutOf } from "./src/repo/layout.ts";
 
 const root = Deno.args[0];
 const layout = layoutOf(root);
 const store = layout.store("own");
 const ended = (cause) => { console.error(cause); Deno.exit(1); };
-new StoreWorkers({ layout: store, objectFormat: "sha1", hydrationConcurrency: 1, onCrash: ended });
+new StoreWorkers({ layout: store, hydrationConcurrency: 1, onCrash: ended }).start("sha1");
 MountHandle.start({
   repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,
-}, [store.dir, layout.repo("own").dir], () => {}).catch(ended);
+}, spawnMountWorker(store.dir), () => {}).catch(ended);
 const files = ["hydrator", "indexer", "mount"].map((name) => store.dir + "/" + name);
 const there = (path) => { try { return Deno.statSync(path).size > 0; } catch { return false; } };
 const timer = setInterval(() => {
