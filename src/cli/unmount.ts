@@ -15,7 +15,7 @@ export function unmountCommand(): Command {
   const command = new Command("unmount")
     .description("unmount a repository; keeps everything")
     .argument("[dir]", "where it is mounted")
-    .option("--force", "also when it is in use: it goes when nobody is inside any more");
+    .option("--force", "also when it is in use: who is inside gets errors from then on");
   return addJsonOption(addNameOption(command)).action(unmount);
 }
 

@@ -101,6 +101,7 @@ class Daemon {
     this.#mounts = new Mounts({
       layout,
       hydrationConcurrency: options.hydrationConcurrency,
+      onFetched: (storeId, error) => this.#service.onFetched(storeId, error),
       onUnmounted: (repoId, cause) => this.#service.onUnmounted(repoId, cause),
     });
     this.#history = new HistoryTasks({ layout, registry: this.#registry });

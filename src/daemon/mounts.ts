@@ -18,6 +18,8 @@ import { StoreWorkers } from "./store_workers.ts";
 export interface MountsOptions {
   readonly layout: Layout;
   readonly hydrationConcurrency: number;
+  /** A store's remote was asked for contents: null when it gave them, else why not. */
+  readonly onFetched: (storeId: string, error: string | null) => void;
   /** A mount is gone that nobody here unmounted. */
   readonly onUnmounted: (repoId: string, cause: string) => void;
 }
@@ -153,6 +155,7 @@ export class Mounts {
     const store = new StoreWorkers({
       layout: this.#options.layout.store(storeId),
       hydrationConcurrency: this.#options.hydrationConcurrency,
+      onFetched: (error) => this.#options.onFetched(storeId, error),
       onCrash: (cause) => this.#abandonStore(storeId, store, cause),
     });
     this.#stores.set(storeId, store);

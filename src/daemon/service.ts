@@ -25,6 +25,7 @@ import { pathExists } from "../git/files.ts";
 import { parseRemote, storeIdOf } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
+import { redact } from "../redact.ts";
 import { acquire, type AcquireProgress } from "../repo/acquire.ts";
 import { checkMountPoint, checkName, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
 import type { Layout } from "../repo/layout.ts";
@@ -117,6 +118,15 @@ export class Service implements Handlers {
     this.#failures.set(repoId, `mount is gone: ${cause}`);
   };
 
+  /** For `Mounts`: the last answer of a remote is what `status` says of it. */
+  readonly onFetched = (storeId: string, error: string | null): void => {
+    const lastFetchAt = new Date().toISOString();
+    const fetchResult = error === null ? "ok" : redact(error);
+    for (const { id } of this.#registry.byStore(storeId)) {
+      this.#registry.update(id, { lastFetchAt, fetchResult });
+    }
+  };
+
   readonly ping = (): Promise<Result<"ping">> =>
     Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
 
@@ -139,6 +149,13 @@ export class Service implements Handlers {
     }, context.signal);
     // The tree answers from here on: an abort ends the waiting, and undoes nothing.
     if (params.wait === "history") {
+      await this.#waitForHistory(record, context);
+    }
+    return this.#resultOf(record, acquired);
+  };
+
+  async #waitForHistory(record: RepoRecord, context: Context): Promise<void> {
+    try {
       await this.#options.live?.history.wait(
         record.id,
         ({ step, percent }) => {
@@ -148,9 +165,16 @@ export class Service implements Handlers {
         },
         context.signal,
       );
+    } catch (error) {
+      if (!context.signal.aborted) throw error;
+      throw new Failure(
+        "failed",
+        `Cannot wait any longer: interrupted; ${record.mountPoint} stays mounted, and its ` +
+          "history comes in behind it",
+        { cause: error },
+      );
     }
-    return this.#resultOf(record, acquired);
-  };
+  }
 
   readonly "add-repo" = (params: Params<"add-repo">, context: Context): Promise<MountResult> => {
     const root = params.mountRoot ?? this.#options.mountRoot;

@@ -17,6 +17,8 @@ export interface AttachedMount {
 export interface StoreWorkersOptions {
   readonly layout: StoreLayout;
   readonly hydrationConcurrency: number;
+  /** The remote was asked for contents: null when it gave them, else why not. */
+  readonly onFetched: (error: string | null) => void;
   /** A worker has crashed; nothing of this store can be hydrated any more. */
   readonly onCrash: (cause: string) => void;
 }
@@ -198,6 +200,7 @@ export class StoreWorkers {
   }): void {
     const repos = [...new Set([...this.#mounts.values()].map(({ repoName }) => repoName))];
     const fields = { repo: repos.join(","), reason, blobs, packBytes, durationMs };
+    this.#options.onFetched(error);
     if (error === null) this.#log.info("Batch hydrated", fields);
     else this.#log.warn("Batch not hydrated", { ...fields, error });
   }

@@ -232,7 +232,9 @@ export function gitFailure(action: string, error: unknown): Failure {
 function lastWords(error: GitError): string {
   const lines = error.stderr.split("\n").filter((line) => line !== "" && !/^warning:/.test(line));
   const said = lines.filter((line) => /^(?:fatal|error|remote: error|ERROR):/i.test(line));
-  const line = said[0] ?? lines.at(-1) ?? error.message;
+  // ssh says what is wrong in a line of its own, before git's "Could not read from remote".
+  const ssh = lines.find((line) => /^ssh: |^Host key|Permission denied/.test(line));
+  const line = ssh ?? said[0] ?? lines.at(-1) ?? error.message;
   const text = line.replace(/^(?:remote: )?(?:fatal|error): /i, "").trim().replace(/[.:]$/, "");
   return text.length > 300 ? `${text.slice(0, 300)}…` : text;
 }

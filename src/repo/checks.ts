@@ -208,8 +208,10 @@ export async function makeMountPoint(
   const made: HostPath[] = [];
   try {
     for (const folder of missing) {
-      await Deno.mkdir(folder, { mode: 0o755 });
+      await Deno.mkdir(folder);
       made.push(folder);
+      // Others may look into a mount, so they must get there: the daemon's umask is not for these.
+      await Deno.chmod(folder, 0o755);
       if (owner !== null) await Deno.chown(folder, owner.uid, owner.gid);
     }
   } catch (error) {

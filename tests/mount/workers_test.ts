@@ -73,7 +73,7 @@ const root = Deno.args[0];
 const layout = layoutOf(root);
 const store = layout.store("own");
 const ended = (cause) => { console.error(cause); Deno.exit(1); };
-new StoreWorkers({ layout: store, hydrationConcurrency: 1, onCrash: ended }).start("sha1");
+new StoreWorkers({ layout: store, hydrationConcurrency: 1, onFetched() {}, onCrash: ended }).start("sha1");
 MountHandle.start({
   repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
