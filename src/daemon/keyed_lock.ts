@@ -22,7 +22,10 @@ export class KeyedLock {
       return await work();
     } finally {
       done.resolve();
-      if (this.#tails.get(key) === tail) this.#tails.delete(key);
+      // Not before the ones ahead have ended: who was aborted while waiting is still behind them.
+      tail.then(() => {
+        if (this.#tails.get(key) === tail) this.#tails.delete(key);
+      });
     }
   }
 }

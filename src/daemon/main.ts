@@ -56,7 +56,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   setupLog();
   const { layout } = options;
   revokeUnneeded();
-  setUmask(0o077);
+  // What must be private is made with its mode; git's files must be readable (git/process.ts).
+  setUmask(0o022);
   changeDirectory("/");
   checkMountRights();
   await gitVersion();

@@ -81,7 +81,7 @@ export class Mounts {
       const mountId = this.#nextMountId++;
       const worker = this.#spares.get(storeId)?.pop() ??
         spawnMountWorker(layout.store(storeId).dir);
-      const handle = await MountHandle.start(
+      const handle = new MountHandle(
         {
           repoName: record.name,
           mountPoint: record.mountPoint,
@@ -99,6 +99,19 @@ export class Mounts {
         worker,
         (want) => store.want(mountId, viewDir, want),
       );
+      // Before it is mounted: somebody may wait in the directory, and ask at once.
+      store.attach(
+        mountId,
+        { repoName: record.name, viewDir, handle },
+        record.baseCommitOid,
+        record.baseTreeOid,
+      );
+      try {
+        await handle.started();
+      } catch (error) {
+        store.detach(mountId);
+        throw error;
+      }
       this.#serve(record, mountId, store, handle);
     } finally {
       this.#letGo(storeId);
@@ -130,13 +143,6 @@ export class Mounts {
   #serve(record: RepoRecord, mountId: number, store: StoreWorkers, handle: MountHandle): void {
     const mounted = { mountId, record, store, handle, leaving: false };
     this.#mounted.set(record.id, mounted);
-    const { viewDir } = this.#options.layout.repo(record.id);
-    store.attach(
-      mountId,
-      { repoName: record.name, viewDir, handle },
-      record.baseCommitOid,
-      record.baseTreeOid,
-    );
     handle.closed.then((cause) => {
       this.#mounted.delete(record.id);
       store.detach(mountId);
@@ -191,6 +197,8 @@ export class Mounts {
     if (this.#stores.get(storeId) === store) this.#stores.delete(storeId);
     for (const mounted of this.#mounted.values()) {
       if (mounted.store !== store) continue;
+      mounted.leaving = true;
+      this.#options.onUnmounted(mounted.record.id, cause);
       mounted.handle.unmount({ lazy: true }).catch(() => {});
     }
     store.terminate();

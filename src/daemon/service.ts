@@ -9,7 +9,8 @@
  *     unmounted   mount, remount, daemon start       mounted, or failed with a cause
  *     failed      mount, remount, daemon start       mounted, or failed with a cause
  *     mounted     unmount                            unmounted
- *     mounted     umount(8), a crash of its worker   failed with a cause
+ *     mounted     umount(8)                          unmounted
+ *     mounted     a crash of its worker              failed with a cause
  *     any         remove-repo                        (none)
  *
  * Invariants

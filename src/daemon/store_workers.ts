@@ -206,6 +206,10 @@ export class StoreWorkers {
   }
 
   #onIndexerEvent(event: IndexerEvent): void {
+    if (event.kind === "sizes-lost") {
+      this.#log.warn("Sizes not kept", { cause: event.cause });
+      return;
+    }
     if (event.kind === "tree") {
       const { raw, treeOid, cause, mountId } = event;
       const mount = this.#mounts.get(mountId);

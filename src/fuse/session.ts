@@ -58,6 +58,8 @@ export interface SessionOptions {
   readonly log: SessionLog;
   /** Called between bursts: take commands, call `wake`. */
   readonly drain: () => void;
+  /** What waits for `key` got no answer in time: it is to be asked for again. */
+  readonly onExpired?: (key: string) => void;
   /** The kernel has our INIT reply. `protocol` is `7.<minor>` as negotiated. */
   readonly onReady: (protocol: string) => void;
   readonly now?: () => number;
@@ -300,6 +302,7 @@ export class Session {
       if (parked.deadline > now) continue;
       this.#options.log.warn("Request gave up waiting", { waitedFor: parked.key });
       this.#giveUp(parked, ERRNO.EIO);
+      this.#options.onExpired?.(parked.key);
     }
   }
 

@@ -171,6 +171,8 @@ function sshEnvironment(): Record<string, string> {
 function environmentOf(options: GitOptions): Record<string, string> {
   return {
     GIT_TERMINAL_PROMPT: "0",
+    // Empty: no program of a desktop is asked either (git: prompt.c).
+    GIT_ASKPASS: "",
     GIT_OPTIONAL_LOCKS: "0",
     LC_ALL: "C",
     ...sshEnvironment(),
@@ -204,7 +206,10 @@ export function spawnGit(args: readonly string[], options: SpawnOptions = {}): D
     ...(options.owner ? { uid: options.owner.uid, gid: options.owner.gid } : {}),
   });
   // A child's umask is ours at the fork, and spawn() forks before it returns.
-  const umask = Deno.umask(GIT_UMASK);
+  // The daemon's is the right one already: the mask is the whole process's, and two threads that
+  // changed it at the same time would leave the wrong one behind.
+  const umask = Deno.umask();
+  if (umask !== GIT_UMASK) Deno.umask(GIT_UMASK);
   try {
     return command.spawn();
   } catch (error) {
@@ -215,7 +220,7 @@ export function spawnGit(args: readonly string[], options: SpawnOptions = {}): D
       { cause: error },
     );
   } finally {
-    Deno.umask(umask);
+    if (umask !== GIT_UMASK) Deno.umask(umask);
   }
 }
 

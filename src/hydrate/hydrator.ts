@@ -19,7 +19,8 @@
 import { LRUCache } from "lru-cache";
 import { Failure, messageOf } from "../failure.ts";
 import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
-import type { ObjectSource } from "../git/fetch.ts";
+import { gitFailure } from "../git/errors.ts";
+import type { FetchOptions, ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
@@ -122,7 +123,11 @@ export class Hydrator {
   want(want: Want): void {
     const { mountId, oid, need } = want;
     const mount = this.#mounts.get(mountId);
-    if (mount === undefined) return;
+    if (mount === undefined) {
+      const cause = "the mount is not attached";
+      this.#options.emit({ kind: "unavailable", mountId, oid, need, cause }, []);
+      return;
+    }
     const treeOid = want.trees.at(-1) ?? null;
     const waiter = { mount, need };
     const failed = (error: unknown) => this.#unavailable(oid, waiter, messageOf(error));
@@ -134,8 +139,7 @@ export class Hydrator {
         return;
       }
       if (treeOid !== null) {
-        // Without it the reader is slower, nothing else.
-        this.#readAhead(mount, mount.readahead.after(treeOid, oid)).catch(() => {});
+        this.#readAheadOf(mount, () => mount.readahead.after(treeOid, oid));
       }
     }
     this.#serve(oid, waiter, treeOid).catch(failed);
@@ -144,7 +148,16 @@ export class Hydrator {
   /** The next batch for a reader that has begun with the last. */
   readAhead(mountId: number): void {
     const mount = this.#mounts.get(mountId);
-    if (mount !== undefined) this.#readAhead(mount, mount.readahead.more()).catch(() => {});
+    if (mount !== undefined) this.#readAheadOf(mount, () => mount.readahead.more());
+  }
+
+  /** When it fails (a base that cannot be read) the reader is slower, nothing else. */
+  async #readAheadOf(mount: Mount, next: () => readonly Oid[]): Promise<void> {
+    try {
+      await this.#readAhead(mount, next());
+    } catch {
+      // As said.
+    }
   }
 
   /** Small blobs that are here, to the mount before it asks. What is not here is left out. */
@@ -235,7 +248,8 @@ export class Hydrator {
       for (const mountId of sink.abandon()) {
         const other = this.#mounts.get(mountId);
         if (other === undefined || other === mount) continue;
-        this.#unavailable(oid, { mount: other, need: "content" }, messageOf(error));
+        // Not theirs to fail: it may have been this mount's going that ended the reader.
+        this.want({ kind: "want", mountId, oid, need: "content", trees: [] });
       }
       throw error;
     }
@@ -358,19 +372,20 @@ export class Hydrator {
     let packBytes = 0;
     let failure: string | null = null;
     try {
-      const whole = this.#wholeCommit(batch);
-      if (whole !== null) {
-        packBytes += (await source.fetchCommit(whole, options)).packBytes;
-      }
-      // Of another commit, perhaps: not in that one's tree.
-      const named = [...batch.misses.values()].filter(({ mount }) => mount.commitOid !== whole)
-        .map(({ oid }) => oid);
-      if (named.length > 0) {
-        packBytes += (await source.fetchBlobs(named, options)).packBytes;
-      }
+      packBytes += await this.#fetchAll(batch, options);
     } catch (error) {
       failure = messageOf(error);
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
+      // Lookahead may ask for what a full disk has no room for; who waits asked for less.
+      const waited = [...batch.misses.values()].filter(({ waiters }) => waiters.length > 0);
+      const fewer = waited.length > 0 && waited.length < batch.misses.size;
+      if (fewer && isWorthAnotherTry(error, options.signal)) {
+        try {
+          packBytes += (await source.fetchBlobs(waited.map(({ oid }) => oid), options)).packBytes;
+        } catch (again) {
+          failure = messageOf(again);
+        }
+      }
     }
     const durationMs = Math.round(performance.now() - started);
     const found = await this.#afterFetch(batch, failure);
@@ -382,6 +397,27 @@ export class Hydrator {
       durationMs,
       error: failure,
     }, []);
+  }
+
+  /** A batch as one commit and what is not in it, or all by name. Bytes of the packs. */
+  async #fetchAll(batch: Batch, options: FetchOptions): Promise<number> {
+    const { source } = this.#options;
+    const misses = [...batch.misses.values()];
+    let packBytes = 0;
+    let whole = this.#wholeCommit(batch);
+    if (whole !== null) {
+      try {
+        packBytes += (await source.fetchCommit(whole, options)).packBytes;
+      } catch (error) {
+        if (!isWorthAnotherTry(error, options.signal)) throw error;
+        // The commit may be gone from the remote while its blobs are not.
+        whole = null;
+      }
+    }
+    // Of another commit, perhaps: not in that one's tree.
+    const named = misses.filter(({ mount }) => mount.commitOid !== whole).map(({ oid }) => oid);
+    if (named.length > 0) packBytes += (await source.fetchBlobs(named, options)).packBytes;
+    return packBytes;
   }
 
   /** The commit to ask for when the batch is most of what its tree lacks. */
@@ -455,6 +491,13 @@ export class Hydrator {
   #unavailable(oid: Oid, { mount, need }: Waiter, cause: string): void {
     this.#options.emit({ kind: "unavailable", mountId: mount.id, oid, need, cause }, []);
   }
+}
+
+/** Whether another form of the request may fare better: not when nobody answers. */
+function isWorthAnotherTry(error: unknown, signal: AbortSignal | undefined): boolean {
+  if (signal?.aborted === true) return false;
+  const { kind } = gitFailure("fetch", error);
+  return kind !== "network" && kind !== "authentication";
 }
 
 function leastBusy(readers: readonly CatFile[]): CatFile {

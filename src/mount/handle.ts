@@ -2,8 +2,8 @@
  * Main's handle on one mount worker.
  *
  *   state      event                            next       what main sees
- *   starting   mounted                          serving    `start` resolves
- *   starting   mount-failed, worker error       ended      `start` rejects
+ *   starting   mounted                          serving    `started` resolves
+ *   starting   mount-failed, worker error       ended      `started` rejects
  *   serving    unmount refused                  serving    `unmount` rejects (busy)
  *   serving    unmounted                        ended      `closed` resolves
  *   serving    worker error                     ended      the device is closed, `closed` resolves
@@ -29,18 +29,8 @@ export class MountHandle {
   #deviceFd: number | null = null;
   #ended = false;
 
-  /** Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. Throws Failure. */
-  static async start(
-    config: MountConfig,
-    worker: Worker,
-    onWant: (want: MountWant) => void,
-  ): Promise<MountHandle> {
-    const handle = new MountHandle(config, worker, onWant);
-    await handle.#started.promise;
-    return handle;
-  }
-
-  private constructor(config: MountConfig, worker: Worker, onWant: (want: MountWant) => void) {
+  /** Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. */
+  constructor(config: MountConfig, worker: Worker, onWant: (want: MountWant) => void) {
     this.#config = config;
     this.#worker = worker;
     this.#onWant = onWant;
@@ -54,6 +44,11 @@ export class MountHandle {
     };
     const start: StartMount = { kind: "start", config, eventFd: this.#eventFd, port: port2 };
     this.#worker.postMessage(start, [port2]);
+  }
+
+  /** Resolves when the kernel has our answer to INIT. Throws Failure. */
+  async started(): Promise<void> {
+    await this.#started.promise;
   }
 
   /** Resolves when the mount is gone, with the reason. */

@@ -24,6 +24,8 @@ const DIRECTORY_ENTRIES_MAX = 200_000;
 const CONTENT_BYTES_MAX = 16 * 1024 * 1024;
 /** Sizes kept beside those in the base. */
 const SIZES_MAX = 100_000;
+/** Big blobs kept open. */
+const SPOOLS_MAX = 32;
 /** One failed read(2) is sent twice, and tools try again: they need not wait each time. */
 const FAILED_MS = 5_000;
 
@@ -47,6 +49,7 @@ export class PortObjects implements Objects {
     sizeCalculation: (bytes) => bytes.length + 1,
   });
   readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  /** Least recently read first. One that was closed is asked for again. */
   readonly #spools = new Map<Oid, SpoolReader>();
   /** What came ahead last; empty as soon as one of them is read. */
   #ahead = new Set<Oid>();
@@ -129,6 +132,8 @@ export class PortObjects implements Objects {
     }
     const spool = this.#spools.get(blobOid);
     if (spool !== undefined) {
+      this.#spools.delete(blobOid);
+      this.#spools.set(blobOid, spool);
       const end = Math.min(spool.sizeBytes, offset + into.length);
       if (end <= offset) return 0;
       if (end > spool.availableBytes) {
@@ -167,6 +172,11 @@ export class PortObjects implements Objects {
       default:
         return [];
     }
+  }
+
+  /** No answer came: the next who needs it asks again. */
+  forgetAsked(key: string): void {
+    this.#asked.delete(key);
   }
 
   close(): void {
@@ -215,6 +225,7 @@ export class PortObjects implements Objects {
     const spool = this.#spools.get(oid);
     if (spool !== undefined) spool.availableBytes = availableBytes;
     else {
+      for (const oldest of [...this.#spools.keys()].slice(0, -SPOOLS_MAX + 1)) this.release(oldest);
       try {
         this.#spools.set(oid, { fd: openFd(path, O.RDONLY), sizeBytes, availableBytes });
       } catch {

@@ -6,7 +6,7 @@
 
 import { receiveMessageOnPort } from "node:worker_threads";
 import type { MessagePort as NodeMessagePort } from "node:worker_threads";
-import { ERRNO, errnoName, FsError } from "../errno.ts";
+import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { logger, setupLog } from "../log.ts";
@@ -15,11 +15,12 @@ import { BaseStore } from "../snapshot/store.ts";
 import {
   clearEventFd,
   closeFd,
+  type FuseMount,
   mountFuse,
   pollTwo,
   readFd,
   statFileSystem,
-  unmount,
+  unmountDevice,
   writeFd,
 } from "../sys/mod.ts";
 import { BaseFilesystem } from "../vfs/base_filesystem.ts";
@@ -48,17 +49,18 @@ function fuseDevice(fd: number, eventFd: number): Device {
 function serve({ config, eventFd, port }: StartMount): void {
   const tell = (event: MountEvent) => port.postMessage(event);
   let base: BaseStore | null = null;
-  let fd: number;
+  let mount: FuseMount;
   try {
     // First: a damaged base must not leave a mount that nobody answers.
     base = new BaseStore(config.basePath as HostPath);
-    fd = mountFuse(config);
+    mount = mountFuse(config);
   } catch (error) {
     base?.close();
     const errno = error instanceof FsError ? error.errno : 0;
     tell({ kind: "mount-failed", errno, cause: messageOf(error) });
     return;
   }
+  const { fd, device } = mount;
   const log = logger("mount").with({ repo: config.repoName });
   const objects = new PortObjects(base, config.objectFormat, tell);
   const session = new Session({
@@ -67,8 +69,9 @@ function serve({ config, eventFd, port }: StartMount): void {
     log: { warn: (message, fields) => log.warn(message, fields) },
     drain: () => {
       clearEventFd(eventFd);
-      drain(port as unknown as NodeMessagePort, config, session, objects, tell);
+      drain(port as unknown as NodeMessagePort, device, session, objects, tell);
     },
+    onExpired: (key) => objects.forgetAsked(key),
     onReady: (protocol) => tell({ kind: "mounted", protocol, fd }),
   });
   let cause: SessionEnd = "failed";
@@ -78,6 +81,9 @@ function serve({ config, eventFd, port }: StartMount): void {
     log.error("Mount worker has ended", { error: messageOf(error) });
   }
   closeFd(fd);
+  // Nobody answers there any more, whatever ended it: it must not stay in the tree.
+  const errno = unmountDevice(device, { lazy: true });
+  if (errno !== 0) log.error("Dead mount is left", { mountPoint: config.mountPoint, errno });
   objects.close();
   tell({ kind: "unmounted", requests: session.requestCount, cause });
 }
@@ -100,7 +106,7 @@ function filesystemOf(config: MountConfig, objects: PortObjects): BaseFilesystem
 /** Takes every command that has come. */
 function drain(
   port: NodeMessagePort,
-  config: MountConfig,
+  device: string,
   session: Session,
   objects: PortObjects,
   tell: (event: MountEvent) => void,
@@ -109,7 +115,7 @@ function drain(
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const command = received.message as MountCommand;
-    if (command.kind === "unmount") leave(config, command.lazy, session, tell);
+    if (command.kind === "unmount") leave(device, command.lazy, session, tell);
     else if (command.kind === "progress") session.postponeDeadlines();
     else {
       for (const key of objects.accept(command)) session.wake(key);
@@ -119,16 +125,14 @@ function drain(
 }
 
 function leave(
-  config: MountConfig,
+  device: string,
   lazy: boolean,
   session: Session,
   tell: (event: MountEvent) => void,
 ): void {
-  const errno = unmount(config.mountPoint, { lazy });
-  // EINVAL: somebody else has unmounted it already.
-  if (errno !== 0 && errno !== ERRNO.EINVAL) {
+  const errno = unmountDevice(device, { lazy });
+  if (errno !== 0) {
     tell({ kind: "unmount-refused", errno });
-    logger("mount").debug("Unmount refused", { repo: config.repoName, errno: errnoName(errno) });
     return;
   }
   // Who is still inside after a lazy unmount gets errors from now on, not a hung call.

@@ -2,6 +2,7 @@
 
 import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
+import { changeOwner } from "../sys/mod.ts";
 import type { RepoRecord } from "./types.ts";
 
 /** NAME_MAX: a name may become a file name. */
@@ -208,11 +209,10 @@ export async function makeMountPoint(
   const made: HostPath[] = [];
   try {
     for (const folder of missing) {
-      await Deno.mkdir(folder);
+      // Others may look into a mount, so they must get there.
+      await Deno.mkdir(folder, { mode: 0o755 });
       made.push(folder);
-      // Others may look into a mount, so they must get there: the daemon's umask is not for these.
-      await Deno.chmod(folder, 0o755);
-      if (owner !== null) await Deno.chown(folder, owner.uid, owner.gid);
+      if (owner !== null) changeOwner(folder, owner.uid, owner.gid);
     }
   } catch (error) {
     await removeMountPoint(made);

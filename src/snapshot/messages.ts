@@ -54,4 +54,10 @@ export interface Indexed {
   readonly error: string | null;
 }
 
-export type IndexerEvent = TreeReady | Indexed;
+/** Sizes could not be kept (a full disk): they are asked for again one day. */
+export interface SizesLost {
+  readonly kind: "sizes-lost";
+  readonly cause: string;
+}
+
+export type IndexerEvent = TreeReady | Indexed | SizesLost;

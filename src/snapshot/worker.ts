@@ -1,5 +1,6 @@
 /** Entry of the indexer worker: one per store. No ffi, no net; reads and writes its store only. */
 
+import { messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
 import { Indexer } from "./indexer.ts";
 import type { IndexerRequest } from "./messages.ts";
@@ -33,7 +34,11 @@ self.onmessage = ({ data: request }) => {
       indexer?.forgetView(request.viewDir as HostPath);
       break;
     case "sizes":
-      base?.putSizes(request.sizes);
+      try {
+        base?.putSizes(request.sizes);
+      } catch (error) {
+        self.postMessage({ kind: "sizes-lost", cause: messageOf(error) }, []);
+      }
       break;
   }
 };

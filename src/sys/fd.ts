@@ -15,6 +15,7 @@ export const O = {
   APPEND: 0o2000,
   NONBLOCK: 0o4000,
   CLOEXEC: 0o2000000,
+  PATH: 0o10000000,
   DIRECTORY: Deno.build.arch === "aarch64" ? 0o40000 : 0o200000,
   NOFOLLOW: Deno.build.arch === "aarch64" ? 0o100000 : 0o400000,
 } as const;

@@ -20,6 +20,7 @@ const library = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "li
   umount2: { parameters: ["buffer", "i32"], result: "i32" },
   // int statvfs(const char *path, struct statvfs *out)
   statvfs: { parameters: ["buffer", "buffer"], result: "i32" },
+  lchown: { parameters: ["buffer", "u32", "u32"], result: "i32" },
   access: { parameters: ["buffer", "i32"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
   dup2: { parameters: ["i32", "i32"], result: "i32" },

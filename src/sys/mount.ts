@@ -15,6 +15,13 @@ const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 const S_IFDIR = 0o040000;
 
+export interface FuseMount {
+  /** Of /dev/fuse. */
+  readonly fd: number;
+  /** As in MountInfo. */
+  readonly device: string;
+}
+
 export interface FuseMountOptions {
   readonly mountPoint: string;
   readonly source: string;
@@ -25,9 +32,25 @@ export interface FuseMountOptions {
 
 /**
  * Opens /dev/fuse and mounts it, read-only, nosuid, nodev, with default_permissions (unknown sizes
- * are safe only with it: notes in src/fuse/README.md). Returns the device. Throws FsError.
+ * are safe only with it: notes in src/fuse/README.md). Throws FsError.
  */
-export function mountFuse(options: FuseMountOptions): number {
+export function mountFuse(options: FuseMountOptions): FuseMount {
+  const before = new Set(readMountInfo().map(({ device }) => device));
+  // A directory, and no link: whoever may write beside it must not choose where root mounts.
+  const target = openFd(options.mountPoint, O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  try {
+    const fd = mountOn(target, options);
+    const made = readMountInfo().filter(({ device, fsType }) =>
+      fsType === FS_TYPE && !before.has(device)
+    );
+    const ours = made.find(({ mountPoint }) => mountPoint === options.mountPoint) ?? made.at(-1);
+    return { fd, device: ours?.device ?? "" };
+  } finally {
+    closeFd(target);
+  }
+}
+
+function mountOn(target: number, options: FuseMountOptions): number {
   const fd = openFd("/dev/fuse", O.RDWR | O.NONBLOCK);
   const data = [
     `fd=${fd}`,
@@ -35,11 +58,13 @@ export function mountFuse(options: FuseMountOptions): number {
     `user_id=${options.uid}`,
     `group_id=${options.gid}`,
     "default_permissions",
+    // Where pages are larger than 4 KiB, max_pages alone would allow more than one reply can hold.
+    "max_read=1048576",
     ...(options.allowOther ? ["allow_other"] : []),
   ].join(",");
   const result = libc.mount(
     cString(options.source),
-    cString(options.mountPoint),
+    cString(`/proc/self/fd/${target}`),
     cString(FS_TYPE),
     BigInt(MS_RDONLY | MS_NOSUID | MS_NODEV),
     cString(data),
@@ -50,6 +75,18 @@ export function mountFuse(options: FuseMountOptions): number {
     throw error;
   }
   return fd;
+}
+
+/**
+ * Unmounts the FUSE mount with this device number, wherever it is by now; 0 or errno. EBUSY: in use,
+ * or something else is mounted on top of it. 0 also when it is gone already.
+ */
+export function unmountDevice(device: string, options: { lazy: boolean }): number {
+  const mounts = readMountInfo();
+  const ours = mounts.findLast((mount) => mount.device === device);
+  if (ours === undefined) return 0;
+  const top = mounts.findLast(({ mountPoint }) => mountPoint === ours.mountPoint);
+  return top === ours ? unmount(ours.mountPoint, options) : ERRNO.EBUSY;
 }
 
 /** Unmounts; 0 or errno (EBUSY: in use). Lazy: out of the tree now, gone when nobody is inside. */
@@ -65,6 +102,8 @@ export function detachMount(mountPoint: string): void {
 }
 
 export interface MountInfo {
+  /** `major:minor`: what tells one FUSE mount from another, wherever it is. */
+  readonly device: string;
   readonly mountPoint: string;
   readonly fsType: string;
   readonly source: string;
@@ -83,6 +122,7 @@ export function parseMountInfo(text: string): MountInfo[] {
     const fields = line.split(" ");
     const dash = fields.indexOf("-");
     return {
+      device: fields[2] ?? "",
       mountPoint: unescape(fields[4] ?? ""),
       fsType: fields[dash + 1] ?? "",
       source: unescape(fields[dash + 2] ?? ""),

@@ -6,9 +6,9 @@ Deno.test("lines of mountinfo as proc(5) has them", () => {
     "40 36 0:33 / /srv/r ro,nosuid,nodev - fuse.afs https://host/x ro,user_id=0\n" +
     "41 36 0:34 / /many rw shared:2 master:3 propagate_from:4 unbindable - tmpfs tmpfs rw\n";
   assert.deepEqual(parseMountInfo(text), [
-    { mountPoint: "/mnt2", fsType: "ext3", source: "/dev/root" },
-    { mountPoint: "/srv/r", fsType: "fuse.afs", source: "https://host/x" },
-    { mountPoint: "/many", fsType: "tmpfs", source: "tmpfs" },
+    { device: "98:0", mountPoint: "/mnt2", fsType: "ext3", source: "/dev/root" },
+    { device: "0:33", mountPoint: "/srv/r", fsType: "fuse.afs", source: "https://host/x" },
+    { device: "0:34", mountPoint: "/many", fsType: "tmpfs", source: "tmpfs" },
   ]);
 });
 
@@ -27,14 +27,14 @@ Deno.test("blanks, tabs, newlines and backslashes are octal", () => {
   ];
   for (const [escaped, plain] of cases) {
     const [info] = parseMountInfo(line(escaped, escaped));
-    assert.deepEqual(info, { mountPoint: plain, fsType: "fuse.afs", source: plain });
+    assert.deepEqual(info, { device: "0:1", mountPoint: plain, fsType: "fuse.afs", source: plain });
   }
 });
 
 Deno.test("an empty source, no lines, and a last line without a newline", () => {
   assert.deepEqual(parseMountInfo(""), []);
   assert.deepEqual(parseMountInfo("1 2 0:1 / /a rw - tmpfs  rw"), [
-    { mountPoint: "/a", fsType: "tmpfs", source: "" },
+    { device: "0:1", mountPoint: "/a", fsType: "tmpfs", source: "" },
   ]);
 });
 

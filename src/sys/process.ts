@@ -22,6 +22,11 @@ export function setUmask(mask: number): number {
   return libc.umask(mask);
 }
 
+/** lchown(2): a link in its place is changed itself, not what it names. Throws FsError. */
+export function changeOwner(path: string, uid: number, gid: number): void {
+  if (libc.lchown(cString(path), uid, gid) !== 0) throw lastError(`lchown ${path}`);
+}
+
 const W_OK = 2;
 
 /** access(2) with the real ids: whether this process may write there. */

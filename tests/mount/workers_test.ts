@@ -74,11 +74,11 @@ const layout = layoutOf(root);
 const store = layout.store("own");
 const ended = (cause) => { console.error(cause); Deno.exit(1); };
 new StoreWorkers({ layout: store, hydrationConcurrency: 1, onFetched() {}, onCrash: ended }).start("sha1");
-MountHandle.start({
+new MountHandle({
   repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,
-}, spawnMountWorker(store.dir), () => {}).catch(ended);
+}, spawnMountWorker(store.dir), () => {}).started().catch(ended);
 const files = ["hydrator", "indexer", "mount"].map((name) => store.dir + "/" + name);
 const there = (path) => { try { return Deno.statSync(path).size > 0; } catch { return false; } };
 const timer = setInterval(() => {
