@@ -26,3 +26,25 @@ Deno.test("a failure and an abort let the next one go on", async () => {
   ]);
   assert.deepEqual(results.map((result) => result.status), ["rejected", "rejected", "fulfilled"]);
 });
+
+Deno.test("who is aborted while waiting does not let the next one in", async () => {
+  const lock = new KeyedLock();
+  const first = Promise.withResolvers<void>();
+  const order: string[] = [];
+  const one = lock.run("key", async () => {
+    await first.promise;
+    order.push("first");
+  });
+  const aborted = new AbortController();
+  const two = lock.run("key", () => Promise.resolve(), aborted.signal);
+  aborted.abort(new Error("gone"));
+  await assert.rejects(two, /gone/);
+  const three = lock.run("key", () => {
+    order.push("third");
+    return Promise.resolve();
+  });
+  assert.equal(lock.busyCount, 1);
+  first.resolve();
+  await Promise.all([one, three]);
+  assert.deepEqual(order, ["first", "third"]);
+});

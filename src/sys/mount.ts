@@ -78,8 +78,8 @@ function mountOn(target: number, options: FuseMountOptions): number {
 }
 
 /**
- * Unmounts the FUSE mount with this device number, wherever it is by now; 0 or errno. EBUSY: in use,
- * or something else is mounted on top of it. 0 also when it is gone already.
+ * Unmounts the FUSE mount with this device number, wherever it is by now; 0 or errno. EBUSY: in
+ * use, or something else is mounted on top of it. 0 also when it is gone already.
  */
 export function unmountDevice(device: string, options: { lazy: boolean }): number {
   const mounts = readMountInfo();

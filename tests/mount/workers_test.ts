@@ -73,7 +73,8 @@ const root = Deno.args[0];
 const layout = layoutOf(root);
 const store = layout.store("own");
 const ended = (cause) => { console.error(cause); Deno.exit(1); };
-new StoreWorkers({ layout: store, hydrationConcurrency: 1, onFetched() {}, onCrash: ended }).start("sha1");
+const options = { layout: store, hydrationConcurrency: 1, onFetched() {}, onCrash: ended };
+new StoreWorkers(options).start("sha1");
 new MountHandle({
   repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
