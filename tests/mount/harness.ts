@@ -402,6 +402,16 @@ export class Lab {
 
   /** Requests of this mount that the kernel has no answer to yet. */
   async waitingRequests(mountPoint: string): Promise<number> {
+    return Number(await Deno.readTextFile(`${await this.#connection(mountPoint)}/waiting`));
+  }
+
+  /** The kernel breaks the connection between this mount and its daemon. */
+  async abortConnection(mountPoint: string): Promise<void> {
+    await Deno.writeTextFile(`${await this.#connection(mountPoint)}/abort`, "1");
+  }
+
+  /** The mount's folder in fusectl (Documentation/filesystems/fuse/fuse.rst). */
+  async #connection(mountPoint: string): Promise<string> {
     if (this.#fusectl === null) {
       this.#fusectl = this.at("fusectl");
       await Deno.mkdir(this.#fusectl);
@@ -411,7 +421,7 @@ export class Lab {
     const line = mountInfo.split("\n").find((line) => line.split(" ")[4] === mountPoint);
     const minor = line?.split(" ")[2]?.split(":")[1];
     assert.ok(minor !== undefined, `${mountPoint} is not mounted`);
-    return Number(await Deno.readTextFile(`${this.#fusectl}/${minor}/waiting`));
+    return `${this.#fusectl}/${minor}`;
   }
 
   async waitForRequests(mountPoint: string, count: number): Promise<void> {

@@ -323,3 +323,34 @@ mountTest("lifecycle: dropped caches reach the daemon as FORGET", async (lab) =>
   assert.ok(growth < 32 << 20, `grew by ${growth} bytes`);
   await lab.compare(mountPoint, repo);
 });
+
+mountTest(
+  "lifecycle: a mount whose connection was aborted does not stay in the tree",
+  async (lab) => {
+    const repo = await sized();
+    await lab.share(repo.gitDir, "repo");
+    const url = lab.serve().url("repo");
+    await lab.startDaemon();
+    const mountPoint = await lab.mount(url, "repo", "--wait=history");
+    await lab.abortConnection(mountPoint);
+    await waitFor(async () => (await lab.statusOf("repo")).state !== "mounted", "notice");
+    const { stdout } = await lab.sh('grep -c " $1 " /proc/self/mountinfo || true', [mountPoint]);
+    assert.equal(stdout.trim(), "0");
+    await lab.afs(["mount", url, mountPoint]);
+    await lab.compare(mountPoint, repo);
+  },
+);
+
+mountTest("lifecycle: unmount takes our mount, not what lies on top of it", async (lab) => {
+  const repo = await sized();
+  await lab.share(repo.gitDir, "repo");
+  const url = lab.serve().url("repo");
+  await lab.startDaemon();
+  const mountPoint = await lab.mount(url, "repo", "--wait=history");
+  await lab.sh('mount -t tmpfs none "$1"', [mountPoint]);
+  const refused = await lab.afs(["unmount", "--force", mountPoint], { okCodes: "any" });
+  assert.equal(refused.code, 6);
+  await lab.sh('umount "$1"', [mountPoint]);
+  await lab.compare(mountPoint, repo);
+  await lab.afs(["unmount", mountPoint]);
+});
