@@ -84,7 +84,8 @@ export class HistoryTasks {
       task.listeners.add(onProgress);
       try {
         const { failure } = await orAborted(task.attempt.promise, signal);
-        if (failure !== null) {
+        // Another repository of the store may be the one it failed for.
+        if (failure !== null && this.#registry.byId(repoId)?.history === "fetching") {
           throw new Failure(
             failure.kind,
             `${failure.message}; the mount stays, and the daemon tries again`,
@@ -148,7 +149,11 @@ export class HistoryTasks {
     });
     const { history, lastFetchAt, fetchResult } = result;
     const repos = served.filter((repo) => repo.depth === null);
-    for (const repo of repos) this.#registry.update(repo.id, { history, lastFetchAt, fetchResult });
+    for (const repo of repos) {
+      const cause = result.unpublished.get(repo.id);
+      const changes = cause === undefined ? { history, fetchResult } : { fetchResult: cause };
+      this.#registry.update(repo.id, { ...changes, lastFetchAt });
+    }
     const fields = {
       repo: repos.map((repo) => repo.name).join(","),
       history,
@@ -169,6 +174,7 @@ const NOTHING_DONE: HistoryResult = {
   lastFetchAt: "",
   fetchResult: "ok",
   failure: null,
+  unpublished: new Map(),
 };
 
 function newAttempt(): PromiseWithResolvers<HistoryResult> {

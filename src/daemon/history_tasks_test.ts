@@ -18,6 +18,7 @@ const DONE: HistoryResult = {
   lastFetchAt: "2026-01-02T03:04:05.000Z",
   fetchResult: "ok",
   failure: null,
+  unpublished: new Map(),
 };
 const FAILED: HistoryResult = {
   ...DONE,
@@ -121,6 +122,23 @@ Deno.test("one fetch serves all repositories of a store, but not those with a de
     assert.deepEqual(registry.all().map((repo) => repo.history), ["full", "full", "shallow"]);
     assert.equal(registry.byId("c")?.lastFetchAt, null);
     assert.deepEqual(rest.slept, []);
+  });
+});
+
+Deno.test("a repository whose git directory is broken fails alone", async () => {
+  await withBench(async ({ registry, tasks, answers }) => {
+    for (const repo of [record("a"), record("b")]) registry.insert(repo);
+    const cause = "Cannot write refs into the git directory of b";
+    answers.push({
+      ...DONE,
+      failure: new Failure("failed", cause),
+      unpublished: new Map([["b", cause]]),
+    });
+    const b = tasks.wait("b", () => {}, never);
+    await tasks.wait("a", () => {}, never);
+    await assert.rejects(b, /git directory of b/);
+    const known = registry.all().map(({ history, fetchResult }) => [history, fetchResult]);
+    assert.deepEqual(known, [["full", "ok"], ["fetching", cause]]);
   });
 });
 

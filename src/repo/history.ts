@@ -44,6 +44,8 @@ export interface HistoryResult {
   readonly fetchResult: string;
   /** Null: done. */
   readonly failure: Failure | null;
+  /** Repositories that were not given what came, by id, each with its cause. */
+  readonly unpublished: ReadonlyMap<string, string>;
 }
 
 /**
@@ -82,6 +84,7 @@ function resultOf(history: RepoRecord["history"], failure: Failure | null): Hist
     lastFetchAt: new Date().toISOString(),
     fetchResult: failure === null ? "ok" : failure.message,
     failure,
+    unpublished: new Map(),
   };
 }
 
@@ -158,19 +161,20 @@ async function publish(
   before: ReadonlyMap<string, Refs>,
   remoteHead: string | null,
 ): Promise<HistoryResult> {
-  const causes: string[] = [];
+  const unpublished = new Map<string, string>();
+  const what = "Cannot write refs into the git directory of";
   for (const repo of repos) {
     if (repo.depth !== null) continue;
     try {
       await publishTo(repo, layout, before.get(repo.id) ?? null, remoteHead);
     } catch (error) {
-      causes.push(`${repo.name}: ${messageOf(error)}`);
+      unpublished.set(repo.id, `${what} ${repo.name}: ${messageOf(error)}`);
     }
   }
-  const failure = causes.length === 0
+  const failure = unpublished.size === 0
     ? null
-    : new Failure("failed", `Cannot write refs into the git directory of ${causes.join("; ")}`);
-  return resultOf(causes.length === 0 ? "full" : "fetching", failure);
+    : new Failure("failed", [...unpublished.values()].join("; "));
+  return { ...resultOf("full", null), failure, unpublished };
 }
 
 async function publishTo(
