@@ -9,7 +9,7 @@ import { call, NoDaemon } from "../control/client.ts";
 import { Failure } from "../failure.ts";
 import { type Layout, layoutOf } from "../repo/layout.ts";
 import { makeStateRoot } from "../repo/state_root.ts";
-import { detachMount, FS_TYPE, lockFile, readMountInfo } from "../sys/mod.ts";
+import { detachOurMounts, lockFile } from "../sys/mod.ts";
 import { ensureDaemon, stopIfUnused } from "./daemon_process.ts";
 import { stateRoot } from "./host_paths.ts";
 import { progressView } from "./output.ts";
@@ -127,7 +127,8 @@ export class Session {
     });
     try {
       if (verb === "unmount" || verb === "remove-repo") {
-        detachStale(new Set(registry.all().map((record) => record.mountPoint)));
+        // The lock is held here, so whatever is mounted there has no daemon.
+        detachOurMounts(new Set(registry.all().map((record) => record.mountPoint)));
       }
       return await interruptible((signal, onProgress) => {
         const serve = service[verb] as unknown as (
@@ -159,13 +160,6 @@ function nothingRegistered<V extends OfflineVerb>(verb: V, params: Params<V>): u
   if (repo === null) return { repos: [] };
   const what = repo.by === "name" ? JSON.stringify(repo.name) : `at ${repo.dir}`;
   throw new Failure("failed", `Cannot find the repository ${what}: see afs list-repos`);
-}
-
-/** Mounts of a daemon that was killed: the lock says that nobody serves them. */
-function detachStale(mountPoints: ReadonlySet<string>): void {
-  for (const { fsType, mountPoint } of readMountInfo()) {
-    if (fsType === FS_TYPE && mountPoints.has(mountPoint)) detachMount(mountPoint);
-  }
 }
 
 function exists(path: string): boolean {

@@ -22,14 +22,7 @@ import type { Layout } from "../repo/layout.ts";
 import { openRegistry, type Registry } from "../repo/registry.ts";
 import { removeOrphans } from "../repo/remove.ts";
 import { makeStateRoot } from "../repo/state_root.ts";
-import {
-  changeDirectory,
-  detachMount,
-  FS_TYPE,
-  lockFile,
-  readMountInfo,
-  setUmask,
-} from "../sys/mod.ts";
+import { changeDirectory, detachOurMounts, lockFile, setUmask } from "../sys/mod.ts";
 import { HistoryTasks } from "./history_tasks.ts";
 import { boundLogFile } from "./log_file.ts";
 import { Mounts } from "./mounts.ts";
@@ -169,10 +162,7 @@ class Daemon {
   /** The last way out: no mount may be left dead, whatever hangs. */
   #leave(why: string): never {
     this.#log.warning(why);
-    const ours = new Set<string>(this.#registry.all().map((record) => record.mountPoint));
-    for (const { fsType, mountPoint } of readMountInfo()) {
-      if (fsType === FS_TYPE && ours.has(mountPoint)) detachMount(mountPoint);
-    }
+    detachOurMounts(new Set(this.#registry.all().map((record) => record.mountPoint)));
     removeSocket(this.#layout.socketPath);
     Deno.exit(0);
   }

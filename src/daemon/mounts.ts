@@ -12,7 +12,7 @@ import { logger } from "../log.ts";
 import { MountHandle, spawnMountWorker } from "../mount/handle.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { RepoRecord } from "../repo/types.ts";
-import { detachMount, effectiveUid, FS_TYPE, readMountInfo } from "../sys/mod.ts";
+import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
 import { StoreWorkers } from "./store_workers.ts";
 
 export interface MountsOptions {
@@ -77,7 +77,8 @@ export class Mounts {
       await this.#closing.get(storeId);
       store.start(record.objectFormat);
       store.index(viewDir, record.baseTreeOid);
-      detachStale(record.mountPoint);
+      // Of a daemon that was killed: nobody answers there any more.
+      detachOurMounts(new Set([record.mountPoint]));
       const mountId = this.#nextMountId++;
       const worker = this.#spares.get(storeId)?.pop() ??
         spawnMountWorker(layout.store(storeId).dir);
@@ -202,12 +203,5 @@ export class Mounts {
       mounted.handle.unmount({ lazy: true }).catch(() => {});
     }
     store.terminate();
-  }
-}
-
-/** A mount of a daemon that was killed: nobody answers there any more. */
-function detachStale(mountPoint: string): void {
-  for (const info of readMountInfo()) {
-    if (info.mountPoint === mountPoint && info.fsType === FS_TYPE) detachMount(mountPoint);
   }
 }

@@ -23,7 +23,6 @@ const library = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "li
   lchown: { parameters: ["buffer", "u32", "u32"], result: "i32" },
   access: { parameters: ["buffer", "i32"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
-  dup2: { parameters: ["i32", "i32"], result: "i32" },
   chdir: { parameters: ["buffer"], result: "i32" },
   umask: { parameters: ["u32"], result: "u32" },
   geteuid: { parameters: [], result: "u32" },

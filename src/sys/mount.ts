@@ -101,6 +101,13 @@ export function detachMount(mountPoint: string): void {
   if (number !== 0 && number !== ERRNO.EINVAL) throw lastError(`umount ${mountPoint}`);
 }
 
+/** Takes the mounts of a daemon that is gone out of the tree. Throws FsError. */
+export function detachOurMounts(mountPoints: ReadonlySet<string>): void {
+  for (const { fsType, mountPoint } of readMountInfo()) {
+    if (fsType === FS_TYPE && mountPoints.has(mountPoint)) detachMount(mountPoint);
+  }
+}
+
 export interface MountInfo {
   /** `major:minor`: what tells one FUSE mount from another, wherever it is. */
   readonly device: string;
@@ -136,10 +143,6 @@ export function fuseDeviceError(): number | null {
   if (fd < 0) return errno();
   closeFd(fd);
   return null;
-}
-
-export function hasFuseDevice(): boolean {
-  return fuseDeviceError() === null;
 }
 
 export interface FileSystemStats {

@@ -53,13 +53,6 @@ export function lockFile(path: string): { close(): void } | null {
   return { close: () => closeFd(fd) };
 }
 
-/** Standard error of all threads goes to the end of this file from now on. Throws FsError. */
-export function redirectStderr(path: string): void {
-  const fd = openFd(path, O.WRONLY | O.CREAT | O.APPEND, 0o600);
-  if (libc.dup2(fd, 2) < 0) throw lastError(`dup2 ${path}`);
-  closeFd(fd);
-}
-
 /** A whole small file, read by libc: Deno refuses /proc, /sys and /dev. Throws FsError. */
 export function readProcFile(path: string): string {
   const fd = openFd(path, O.RDONLY);
