@@ -4,15 +4,25 @@
  *   state      event                            next       what main sees
  *   starting   mounted                          serving    `started` resolves
  *   starting   mount-failed, worker error       ended      `started` rejects
- *   serving    unmount refused                  serving    `unmount` rejects (busy)
+ *   serving    unmount, somebody is inside      serving    `unmount` rejects (busy)
  *   serving    unmounted                        ended      `closed` resolves
  *   serving    worker error                     ended      the device is closed, `closed` resolves
  */
 
 import { ERRNO, errnoName } from "../errno.ts";
 import { Failure } from "../failure.ts";
-import { closeFd, createEventFd, detachMount, signalEventFd } from "../sys/mod.ts";
+import {
+  closeFd,
+  createEventFd,
+  detachMount,
+  flushServed,
+  signalEventFd,
+  unmountServed,
+} from "../sys/mod.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
+
+/** How long what is dirty may take to be written when a mount goes. */
+const FLUSH_MS = 4_000;
 
 /** What the worker asks for. */
 export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "read-ahead" };
@@ -25,8 +35,8 @@ export class MountHandle {
   readonly #onWant: (want: MountWant) => void;
   readonly #started = Promise.withResolvers<string>();
   readonly #closed = Promise.withResolvers<string>();
-  #unmounting: PromiseWithResolvers<void> | null = null;
-  #deviceFd: number | null = null;
+  /** While the kernel has our answer to INIT. */
+  #mounted: { readonly fd: number; readonly device: string } | null = null;
   #ended = false;
 
   /** Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. */
@@ -62,18 +72,26 @@ export class MountHandle {
     signalEventFd(this.#eventFd);
   }
 
-  /** Throws Failure (busy) when not lazy and somebody is inside. */
+  /**
+   * Takes the mount out of the tree, with what is dirty in shared mappings written before. Throws
+   * Failure (busy) when not lazy and somebody is inside.
+   */
   async unmount(options: { lazy: boolean }): Promise<void> {
-    if (this.#ended) return;
-    this.#unmounting ??= Promise.withResolvers();
-    this.send({ kind: "unmount", lazy: options.lazy });
-    await this.#unmounting.promise;
+    if (this.#mounted === null) return;
+    const { device } = this.#mounted;
+    if (options.lazy) await within(FLUSH_MS, flushServed(device));
+    const errno = await within(FLUSH_MS, unmountServed(device, options));
+    if (errno !== undefined && errno !== 0) {
+      throw unmountFailure(this.#config.mountPoint, errno);
+    }
+    // Who is still inside after a lazy unmount gets errors from now on, not a hung call.
+    if (options.lazy) this.send({ kind: "stop" });
   }
 
   #onEvent(event: MountEvent): void {
     switch (event.kind) {
       case "mounted":
-        this.#deviceFd = event.fd;
+        this.#mounted = event;
         this.#started.resolve(event.protocol);
         break;
       case "mount-failed":
@@ -85,12 +103,8 @@ export class MountHandle {
       case "read-ahead":
         this.#onWant(event);
         break;
-      case "unmount-refused":
-        this.#unmounting?.reject(unmountFailure(this.#config.mountPoint, event.errno));
-        this.#unmounting = null;
-        break;
       case "unmounted":
-        this.#deviceFd = null;
+        this.#mounted = null;
         this.#started.reject(
           new Failure("failed", `Cannot mount ${this.#config.mountPoint}: it was unmounted`),
         );
@@ -102,9 +116,9 @@ export class MountHandle {
   #onCrash(message: string): void {
     if (this.#ended) return;
     const { mountPoint } = this.#config;
-    if (this.#deviceFd !== null) {
+    if (this.#mounted !== null) {
       // Closing the device ends every call that hangs in the mount; then it can be detached.
-      closeFd(this.#deviceFd);
+      closeFd(this.#mounted.fd);
       detachMount(mountPoint);
     }
     this.#started.reject(new Failure("failed", `Cannot mount ${mountPoint}: ${message}`));
@@ -117,8 +131,21 @@ export class MountHandle {
     this.#worker.terminate();
     this.#port.close();
     closeFd(this.#eventFd);
-    this.#unmounting?.resolve();
+    this.#mounted = null;
     this.#closed.resolve(cause);
+  }
+}
+
+/** `work`, or undefined when it takes longer: it goes on all the same. */
+async function within<T>(timeoutMs: number, work: Promise<T>): Promise<T | undefined> {
+  let timer: number | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs, undefined);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -12,6 +12,10 @@ export interface MountConfig {
   /** What /proc/mounts shows as the source: the remote, without credentials. */
   readonly source: string;
   readonly basePath: string;
+  /** Folder of the writable layer, which exists. */
+  readonly overlayDir: string;
+  /** Keep extended attributes. */
+  readonly xattrs: boolean;
   readonly objectFormat: "sha1" | "sha256";
   readonly rootTreeOid: Oid;
   readonly baseTimeSeconds: number;
@@ -52,12 +56,17 @@ export type MountCommand =
   | { readonly kind: "unavailable"; readonly oid: Oid; readonly need: Need }
   /** What this mount waits for is on its way. */
   | { readonly kind: "progress" }
-  /** Unmount. Not lazy: refuse with EBUSY when somebody is inside. */
-  | { readonly kind: "unmount"; readonly lazy: boolean };
+  /** It was taken out of the tree: who is still inside gets errors from now on. */
+  | { readonly kind: "stop" };
 
 export type MountEvent =
-  /** `fd`: the device, for main to close should the worker die. */
-  | { readonly kind: "mounted"; readonly protocol: string; readonly fd: number }
+  /** `fd`: /dev/fuse, for main to close should the worker die. `device`: as in MountInfo. */
+  | {
+    readonly kind: "mounted";
+    readonly protocol: string;
+    readonly fd: number;
+    readonly device: string;
+  }
   /** The mount could not be made; the worker has ended. errno 0: not a system call's. */
   | { readonly kind: "mount-failed"; readonly errno: number; readonly cause: string }
   | { readonly kind: "want-tree"; readonly treeOid: Oid }
@@ -69,6 +78,5 @@ export type MountEvent =
   }
   /** A reader has begun with the contents that came ahead last. */
   | { readonly kind: "read-ahead" }
-  | { readonly kind: "unmount-refused"; readonly errno: number }
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
   | { readonly kind: "unmounted"; readonly requests: number; readonly cause: string };

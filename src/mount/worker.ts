@@ -10,6 +10,7 @@ import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { logger, setupLog } from "../log.ts";
+import { Overlay } from "../overlay/overlay.ts";
 import { bytesOf, byteStringOfText, type HostPath, NAME_MAX_BYTES } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
 import {
@@ -23,7 +24,7 @@ import {
   unmountDevice,
   writeFd,
 } from "../sys/mod.ts";
-import { BaseFilesystem } from "../vfs/base_filesystem.ts";
+import { MergedFilesystem } from "../vfs/merged_filesystem.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
 import { PortObjects } from "./port_objects.ts";
 
@@ -48,31 +49,37 @@ function fuseDevice(fd: number, eventFd: number): Device {
 /** Mounts, answers until the mount is gone, and says so. */
 function serve({ config, eventFd, port }: StartMount): void {
   const tell = (event: MountEvent) => port.postMessage(event);
+  const log = logger("mount").with({ repo: config.repoName });
   let base: BaseStore | null = null;
+  let overlay: Overlay | null = null;
   let mount: FuseMount;
   try {
-    // First: a damaged base must not leave a mount that nobody answers.
+    // First: a damaged database must not leave a mount that nobody answers.
     base = new BaseStore(config.basePath as HostPath);
+    overlay = new Overlay(config.overlayDir as HostPath, {
+      warn: (message, fields) => log.warn(message, fields),
+    });
     mount = mountFuse(config);
   } catch (error) {
     base?.close();
+    overlay?.close();
     const errno = error instanceof FsError ? error.errno : 0;
     tell({ kind: "mount-failed", errno, cause: messageOf(error) });
     return;
   }
   const { fd, device } = mount;
-  const log = logger("mount").with({ repo: config.repoName });
   const objects = new PortObjects(base, config.objectFormat, tell);
+  const filesystem = filesystemOf(config, objects, overlay);
   const session = new Session({
     device: fuseDevice(fd, eventFd),
-    filesystem: filesystemOf(config, objects),
+    filesystem,
     log: { warn: (message, fields) => log.warn(message, fields) },
     drain: () => {
       clearEventFd(eventFd);
-      drain(port as unknown as NodeMessagePort, device, session, objects, tell);
+      drain(port as unknown as NodeMessagePort, session, objects);
     },
     onExpired: (key) => objects.forgetAsked(key),
-    onReady: (protocol) => tell({ kind: "mounted", protocol, fd }),
+    onReady: (protocol) => tell({ kind: "mounted", protocol, fd, device }),
   });
   let cause: SessionEnd = "failed";
   try {
@@ -85,12 +92,33 @@ function serve({ config, eventFd, port }: StartMount): void {
   const errno = unmountDevice(device, { lazy: true });
   if (errno !== 0) log.error("Dead mount is left", { mountPoint: config.mountPoint, errno });
   objects.close();
+  closeOverlay(filesystem, overlay, log);
   tell({ kind: "unmounted", requests: session.requestCount, cause });
 }
 
-function filesystemOf(config: MountConfig, objects: PortObjects): BaseFilesystem {
-  return new BaseFilesystem({
+/** What cannot be closed in order is put in order at the next start. */
+function closeOverlay(
+  filesystem: MergedFilesystem,
+  overlay: Overlay,
+  log: ReturnType<typeof logger>,
+): void {
+  try {
+    filesystem.close();
+    overlay.close();
+  } catch (error) {
+    log.warn("Overlay not closed in order", { error: messageOf(error) });
+  }
+}
+
+function filesystemOf(
+  config: MountConfig,
+  objects: PortObjects,
+  overlay: Overlay,
+): MergedFilesystem {
+  return new MergedFilesystem({
     objects,
+    overlay,
+    xattrs: config.xattrs,
     rootTreeOid: config.rootTreeOid,
     timeSeconds: config.baseTimeSeconds,
     uid: config.uid,
@@ -104,37 +132,16 @@ function filesystemOf(config: MountConfig, objects: PortObjects): BaseFilesystem
 }
 
 /** Takes every command that has come. */
-function drain(
-  port: NodeMessagePort,
-  device: string,
-  session: Session,
-  objects: PortObjects,
-  tell: (event: MountEvent) => void,
-): void {
+function drain(port: NodeMessagePort, session: Session, objects: PortObjects): void {
   for (;;) {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const command = received.message as MountCommand;
-    if (command.kind === "unmount") leave(device, command.lazy, session, tell);
+    if (command.kind === "stop") session.stop("unmounted");
     else if (command.kind === "progress") session.postponeDeadlines();
     else {
       for (const key of objects.accept(command)) session.wake(key);
       if (command.kind === "spool") session.postponeDeadlines();
     }
   }
-}
-
-function leave(
-  device: string,
-  lazy: boolean,
-  session: Session,
-  tell: (event: MountEvent) => void,
-): void {
-  const errno = unmountDevice(device, { lazy });
-  if (errno !== 0) {
-    tell({ kind: "unmount-refused", errno });
-    return;
-  }
-  // Who is still inside after a lazy unmount gets errors from now on, not a hung call.
-  session.stop("unmounted");
 }

@@ -8,7 +8,6 @@ import { readProcFile } from "./process.ts";
 /** File system type in /proc/self/mountinfo. */
 export const FS_TYPE = "fuse.afs";
 
-const MS_RDONLY = 1;
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
 const MNT_DETACH = 2;
@@ -31,8 +30,8 @@ export interface FuseMountOptions {
 }
 
 /**
- * Opens /dev/fuse and mounts it, read-only, nosuid, nodev, with default_permissions (unknown sizes
- * are safe only with it: notes in src/fuse/README.md). Throws FsError.
+ * Opens /dev/fuse and mounts it, nosuid, nodev, with default_permissions (unknown sizes are safe
+ * only with it: notes in src/fuse/README.md). Throws FsError.
  */
 export function mountFuse(options: FuseMountOptions): FuseMount {
   const before = new Set(readMountInfo().map(({ device }) => device));
@@ -66,7 +65,7 @@ function mountOn(target: number, options: FuseMountOptions): number {
     cString(options.source),
     cString(`/proc/self/fd/${target}`),
     cString(FS_TYPE),
-    BigInt(MS_RDONLY | MS_NOSUID | MS_NODEV),
+    BigInt(MS_NOSUID | MS_NODEV),
     cString(data),
   );
   if (result !== 0) {
@@ -79,14 +78,52 @@ function mountOn(target: number, options: FuseMountOptions): number {
 
 /**
  * Unmounts the FUSE mount with this device number, wherever it is by now; 0 or errno. EBUSY: in
- * use, or something else is mounted on top of it. 0 also when it is gone already.
+ * use, or something else is mounted on top of it. 0 also when it is gone already. Only for a mount
+ * whose device is closed: the kernel may write to one that is not, and wait for us.
  */
 export function unmountDevice(device: string, options: { lazy: boolean }): number {
+  const mountPoint = mountPointOf(device);
+  if (mountPoint === null) return 0;
+  return mountPoint === COVERED ? ERRNO.EBUSY : unmount(mountPoint, options);
+}
+
+/**
+ * As unmountDevice, of a mount that is still served, without blocking this thread: what is dirty in
+ * shared mappings is written on the way, and the mount's thread must answer.
+ */
+export async function unmountServed(device: string, options: { lazy: boolean }): Promise<number> {
+  const mountPoint = mountPointOf(device);
+  if (mountPoint === null) return 0;
+  if (mountPoint === COVERED) return ERRNO.EBUSY;
+  const flags = UMOUNT_NOFOLLOW | (options.lazy ? MNT_DETACH : 0);
+  if (await libc.umount2Aside(cString(mountPoint), flags) === 0) return 0;
+  // errno is the other thread's. What refuses to go is in use; there is no other reason for ours.
+  return mountPointOf(device) === null ? 0 : ERRNO.EBUSY;
+}
+
+/**
+ * Has the kernel write what is dirty in shared mappings of a mount that is served. Resolves when it
+ * has, or when it cannot.
+ */
+export async function flushServed(device: string): Promise<void> {
+  const mountPoint = mountPointOf(device);
+  if (mountPoint === null || mountPoint === COVERED) return;
+  const fd = await libc.openAside(cString(mountPoint), O.RDONLY | O.DIRECTORY | O.CLOEXEC, 0);
+  if (fd < 0) return;
+  await libc.syncfsAside(fd);
+  closeFd(fd);
+}
+
+/** Something else is mounted on top. */
+const COVERED = Symbol("covered");
+
+/** Where the mount with this device number is; null: nowhere. */
+function mountPointOf(device: string): string | typeof COVERED | null {
   const mounts = readMountInfo();
   const ours = mounts.findLast((mount) => mount.device === device);
-  if (ours === undefined) return 0;
+  if (ours === undefined) return null;
   const top = mounts.findLast(({ mountPoint }) => mountPoint === ours.mountPoint);
-  return top === ours ? unmount(ours.mountPoint, options) : ERRNO.EBUSY;
+  return top === ours ? ours.mountPoint : COVERED;
 }
 
 /** Unmounts; 0 or errno (EBUSY: in use). Lazy: out of the tree now, gone when nobody is inside. */

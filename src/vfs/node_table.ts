@@ -1,51 +1,118 @@
 /**
- * What the kernel holds of us: nodes with their lookup counts.
+ * What the kernel holds of us: nodes with their lookup counts. A node is an inode, so a file with
+ * several names is one node.
  *
  * Invariants
  *  1. A nodeid is never reused.
  *  2. A node exists while the kernel counts it or a child of it exists; the root always.
- *  3. Two nodes that exist at the same time differ in ino.
+ *  3. Two untouched nodes that exist at the same time differ in ino.
+ *  4. A node is in `children` of its parent under each name that somebody looked up; once unlinked
+ *     it is in none, and has no parent.
  */
 
 import { Bug } from "../failure.ts";
 import { FUSE_ROOT_ID } from "../fuse/abi.ts";
 import type { EntryKind } from "../git/tree.ts";
 import type { Oid } from "../git/oid.ts";
+import { CONTENT, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../overlay/inode.ts";
 import type { Name } from "../path.ts";
 import { inoOf, ROOT_INO } from "./ino.ts";
+import type { OverlayEntries } from "./overlay_entries.ts";
 
-/** A tree entry's kind, or the synthesized `.git` at the root. */
-export type NodeKind = EntryKind | "gitfile";
+/** A tree entry's kind, the synthesized `.git` at the root, or a fifo, socket or device. */
+export type NodeKind = EntryKind | "gitfile" | "special";
+
+/** No object of the base. */
+export const NO_OID = "" as Oid;
+
+/** One name of a node. */
+interface Place {
+  readonly parent: Node;
+  readonly name: Name;
+}
 
 export class Node {
   lookupCount = 0;
   children: Map<Name, Node> | null = null;
+  /** Its row; null: untouched. Set by `setInode` only. */
+  inode: Inode | null = null;
+  /** Names of a directory that differ from the base; null: not loaded, or none. */
+  entries: OverlayEntries | null = null;
+  /** Names looked up besides `parent` and `name` (hard links). */
+  others: Place[] | null = null;
+  /** No name leads here any more; it lives until it is forgotten, and has no row. */
+  unlinked = false;
 
   constructor(
     readonly nodeid: number,
-    readonly ino: number,
-    readonly kind: NodeKind,
-    /** Tree or blob; for a gitlink the commit, for the gitfile empty. */
-    readonly oid: Oid,
-    readonly parent: Node | null,
-    readonly name: Name,
+    public ino: number,
+    public kind: NodeKind,
+    /** Tree or blob of the base that shows here; for a gitlink the commit; NO_OID: none. */
+    public oid: Oid,
+    public parent: Node | null,
+    public name: Name,
   ) {}
 
-  /** Trees from the root to this directory. */
+  get isDirectory(): boolean {
+    return this.kind === "directory" || this.kind === "gitlink";
+  }
+
+  get isFile(): boolean {
+    return this.kind === "file" || this.kind === "executable";
+  }
+
+  /** Its bytes are in a backing file. */
+  get hasBackingFile(): boolean {
+    return this.inode !== null && this.inode.content === CONTENT.upper;
+  }
+
+  /** Its bytes, or a link's target, are a blob of the base. */
+  get showsBlob(): boolean {
+    return this.oid !== NO_OID && (this.isFile || this.kind === "symlink");
+  }
+
+  setInode(inode: Inode): void {
+    this.inode = inode;
+    this.kind = kindOf(inode);
+    this.oid = inode.oid ?? NO_OID;
+  }
+
+  /** Trees of the base from the root to this directory, as far as there are any. */
   treeOids(): Oid[] {
-    const oids: Oid[] = [this.oid];
-    for (let node = this.parent; node !== null; node = node.parent) oids.push(node.oid);
+    const oids: Oid[] = [];
+    for (let node: Node | null = this; node !== null; node = node.parent) {
+      if (node.kind === "directory" && node.oid !== NO_OID) oids.push(node.oid);
+    }
     return oids.reverse();
+  }
+}
+
+function kindOf({ mode }: Inode): NodeKind {
+  switch (mode & S_IFMT) {
+    case S_IFDIR:
+      return "directory";
+    case S_IFREG:
+      return (mode & 0o100) === 0 ? "file" : "executable";
+    case S_IFLNK:
+      return "symlink";
+    default:
+      return "special";
   }
 }
 
 export class NodeTable {
   readonly root: Node;
   readonly #nodes = new Map<number, Node>();
+  /** Nodes without a row by what stat shows. */
   readonly #inos = new Map<number, Node>();
+  /** Nodes with a row. */
+  readonly #rows = new Map<number, Node>();
+  readonly #onDrop: (node: Node) => void;
   #nextNodeid = FUSE_ROOT_ID + 1;
 
-  constructor(rootTreeOid: Oid) {
+  /** `onDrop`: a node is gone for good. */
+  constructor(rootTreeOid: Oid, onDrop: (node: Node) => void) {
+    this.#onDrop = onDrop;
     this.root = new Node(FUSE_ROOT_ID, ROOT_INO, "directory", rootTreeOid, null, "" as Name);
     this.#nodes.set(FUSE_ROOT_ID, this.root);
     this.#inos.set(ROOT_INO, this.root);
@@ -60,26 +127,102 @@ export class NodeTable {
     return this.#nodes.get(nodeid);
   }
 
-  /** The ino that a child has, or would have if it were looked up now. */
+  all(): IterableIterator<Node> {
+    return this.#nodes.values();
+  }
+
+  /** The node of a row, if the kernel knows it. */
+  byRow(ino: number): Node | undefined {
+    return this.#rows.get(ino);
+  }
+
+  /** The ino that an untouched child has, or would have if it were looked up now. */
   childIno(parent: Node, name: Name, kind: NodeKind, oid: Oid): number {
     const child = parent.children?.get(name);
     if (child !== undefined) return child.ino;
     return this.#freeIno(inoOf(parent.ino, name, kind === "directory" ? "" : oid));
   }
 
-  /** The child, made if the kernel does not know it yet; counts one lookup. */
-  lookup(parent: Node, name: Name, kind: NodeKind, oid: Oid): Node {
-    let child = parent.children?.get(name);
-    if (child === undefined) {
-      const ino = this.childIno(parent, name, kind, oid);
-      child = new Node(this.#nextNodeid++, ino, kind, oid, parent, name);
-      this.#nodes.set(child.nodeid, child);
-      this.#inos.set(ino, child);
-      parent.children ??= new Map();
-      parent.children.set(name, child);
-    }
-    child.lookupCount++;
+  /** An untouched child, made if the kernel does not know it yet. To be counted by `count`. */
+  child(parent: Node, name: Name, kind: NodeKind, oid: Oid): Node {
+    const known = parent.children?.get(name);
+    if (known !== undefined) return known;
+    const ino = this.childIno(parent, name, kind, oid);
+    const child = new Node(this.#nextNodeid++, ino, kind, oid, parent, name);
+    this.#nodes.set(child.nodeid, child);
+    this.#inos.set(ino, child);
+    this.#link(child, parent, name);
     return child;
+  }
+
+  /** The node of a row under one of its names. To be counted by `count`. */
+  childOfRow(parent: Node, name: Name, inode: Inode): Node {
+    const known = this.#rows.get(inode.ino);
+    if (known === undefined) {
+      const node = this.#newOfRow(inode, parent, name);
+      this.#link(node, parent, name);
+      return node;
+    }
+    if (parent.children?.get(name) !== known) this.addName(known, parent, name);
+    return known;
+  }
+
+  /** A file that has no name yet (O_TMPFILE). To be counted by `count`. */
+  nameless(inode: Inode): Node {
+    const node = this.#newOfRow(inode, null, "" as Name);
+    node.unlinked = true;
+    return node;
+  }
+
+  #newOfRow(inode: Inode, parent: Node | null, name: Name): Node {
+    const node = new Node(this.#nextNodeid++, inode.ino, "file", NO_OID, parent, name);
+    node.setInode(inode);
+    this.#nodes.set(node.nodeid, node);
+    this.#rows.set(inode.ino, node);
+    return node;
+  }
+
+  /** The node has a row from now on, or another one. */
+  setInode(node: Node, inode: Inode): void {
+    if (node.inode === null) {
+      if (this.#inos.get(node.ino) === node) this.#inos.delete(node.ino);
+      node.ino = inode.ino;
+      this.#rows.set(inode.ino, node);
+    }
+    node.setInode(inode);
+  }
+
+  /** The reply that tells the kernel of it is about to be written. */
+  count(node: Node): Node {
+    node.lookupCount++;
+    return node;
+  }
+
+  /** Another name of a file. */
+  addName(node: Node, parent: Node, name: Name): void {
+    if (node.parent === null) {
+      node.parent = parent;
+      node.name = name;
+      node.unlinked = false;
+    } else (node.others ??= []).push({ parent, name });
+    this.#link(node, parent, name);
+  }
+
+  /** One name is gone. `last`: there is no other, known to the kernel or not. */
+  removeName(node: Node, parent: Node, name: Name, { last }: { readonly last: boolean }): void {
+    if (parent.children?.get(name) === node) parent.children.delete(name);
+    if (node.parent === parent && node.name === name) {
+      const other = node.others?.pop();
+      node.parent = other?.parent ?? null;
+      node.name = other?.name ?? name;
+    } else if (node.others !== null) {
+      node.others = node.others.filter((place) => place.parent !== parent || place.name !== name);
+    }
+    if (last) {
+      node.parent = null;
+      node.unlinked = true;
+    }
+    this.#dropIfUnused(parent);
   }
 
   /** Unknown nodes are left alone: the root is forgotten at unmount too. Throws Bug. */
@@ -91,18 +234,38 @@ export class NodeTable {
     this.#dropIfUnused(node);
   }
 
+  /** It was only needed for a moment, unless the kernel knows it. */
+  release(node: Node): void {
+    this.#dropIfUnused(node);
+  }
+
+  #link(node: Node, parent: Node, name: Name): void {
+    parent.children ??= new Map();
+    parent.children.set(name, node);
+  }
+
   #dropIfUnused(node: Node): void {
     let unused: Node | null = node;
-    while (unused !== null && unused.parent !== null) {
+    while (unused !== null && unused !== this.root) {
       if (unused.lookupCount > 0 || (unused.children?.size ?? 0) > 0) return;
-      this.#nodes.delete(unused.nodeid);
-      this.#inos.delete(unused.ino);
-      unused.parent.children?.delete(unused.name);
-      unused = unused.parent;
+      if (!this.#nodes.delete(unused.nodeid)) return;
+      if (unused.inode === null) {
+        if (this.#inos.get(unused.ino) === unused) this.#inos.delete(unused.ino);
+      } else this.#rows.delete(unused.ino);
+      const parent: Node | null = unused.parent;
+      for (const place of unused.others ?? []) this.#unlink(unused, place.parent, place.name);
+      if (parent !== null) this.#unlink(unused, parent, unused.name);
+      this.#onDrop(unused);
+      for (const place of unused.others ?? []) this.#dropIfUnused(place.parent);
+      unused = parent;
     }
   }
 
-  /** The first ino from `wanted` on that no node has. */
+  #unlink(node: Node, parent: Node, name: Name): void {
+    if (parent.children?.get(name) === node) parent.children.delete(name);
+  }
+
+  /** The first ino from `wanted` on that no untouched node has. */
   #freeIno(wanted: number): number {
     let ino = wanted;
     while (this.#inos.has(ino)) ino++;

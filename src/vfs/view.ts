@@ -1,0 +1,284 @@
+/**
+ * The merged tree as everything here sees it: nodes, what a directory shows, attributes.
+ *
+ * What is not here yet is asked for, and `Parked` is thrown: the operation runs again when it has
+ * come. So whatever may park comes before the first change.
+ */
+
+import { ERRNO, FsError } from "../errno.ts";
+import { type Attr, type Attributes, type Entry, Parked } from "../fuse/filesystem.ts";
+import type { Oid } from "../git/oid.ts";
+import { CONTENT, type Inode } from "../overlay/inode.ts";
+import type { Overlay } from "../overlay/overlay.ts";
+import type { Name } from "../path.ts";
+import type { Directory } from "./directory.ts";
+import { ROOT_INO } from "./ino.ts";
+import { NO_OID, Node, type NodeKind, NodeTable } from "./node_table.ts";
+import { type Objects, waitKey } from "./objects.ts";
+import { type MergedEntry, mergedEntry, OverlayEntries } from "./overlay_entries.ts";
+
+export const GITFILE_NAME = ".git" as Name;
+
+/** A node changes only by requests of this kernel, so it may keep what it knows for a day. */
+const TTL_MS = 86_400_000;
+const BLOCK_BYTES = 512;
+
+export const BASE_MODES: Readonly<Record<NodeKind, number>> = {
+  file: 0o100644,
+  executable: 0o100755,
+  symlink: 0o120777,
+  directory: 0o040755,
+  gitlink: 0o040755,
+  gitfile: 0o100644,
+  special: 0,
+};
+
+export interface ViewOptions {
+  readonly objects: Objects;
+  readonly overlay: Overlay;
+  readonly rootTreeOid: Oid;
+  /** Times of everything untouched, seconds since 1970. */
+  readonly timeSeconds: number;
+  /** Owner of everything untouched. */
+  readonly uid: number;
+  readonly gid: number;
+  /** Content of `.git`. */
+  readonly gitfile: Uint8Array<ArrayBuffer>;
+}
+
+/** What a directory consists of; null: nothing of that kind. */
+export interface Merged {
+  readonly base: Directory | null;
+  readonly overlay: OverlayEntries | null;
+}
+
+export type SizeOf = (blobOid: Oid) => number | undefined;
+
+export class View {
+  readonly options: ViewOptions;
+  readonly objects: Objects;
+  readonly overlay: Overlay;
+  readonly nodes: NodeTable;
+  readonly #onDrop: (node: Node) => void;
+
+  /** `onDrop`: nobody holds a node any more. */
+  constructor(options: ViewOptions, onDrop: (node: Node) => void) {
+    this.options = options;
+    this.#onDrop = onDrop;
+    this.objects = options.objects;
+    this.overlay = options.overlay;
+    this.nodes = new NodeTable(options.rootTreeOid, (node) => this.#dropped(node));
+    const root = this.overlay.store.inode(ROOT_INO);
+    if (root !== null) this.nodes.setInode(this.nodes.root, root);
+  }
+
+  /** Throws FsError: the kernel never asks for what it forgot, so this is a message that lies. */
+  node(nodeid: number): Node {
+    const node = this.nodes.get(nodeid);
+    if (node === undefined) throw new FsError(ERRNO.ENOENT);
+    return node;
+  }
+
+  directoryNode(nodeid: number): Node {
+    const node = this.node(nodeid);
+    if (!node.isDirectory) throw new FsError(ERRNO.ENOTDIR);
+    return node;
+  }
+
+  /** The synthesized `.git` is at this place. */
+  isGitfile(parent: Node, name: Name): boolean {
+    return name === GITFILE_NAME && parent === this.nodes.root;
+  }
+
+  /** Base and overlay of a directory. Throws Parked. */
+  merged(node: Node): Merged {
+    const base = this.#base(node, (oid) => this.objects.directory(oid));
+    if (base === undefined) throw new Parked(waitKey("tree", node.oid));
+    return { base, overlay: this.#entries(node, base) };
+  }
+
+  /** As far as it is at hand: nothing is asked for. */
+  #mergedAtHand(node: Node): Merged | undefined {
+    const base = this.#base(node, (oid) => this.objects.directoryAtHand(oid));
+    return base === undefined ? undefined : { base, overlay: this.#entries(node, base) };
+  }
+
+  #base(node: Node, find: (oid: Oid) => Directory | undefined): Directory | null | undefined {
+    // A gitlink is an empty directory.
+    if (node.kind === "gitlink" || node.oid === NO_OID) return null;
+    return find(node.oid);
+  }
+
+  #entries(node: Node, base: Directory | null): OverlayEntries | null {
+    if (node.inode === null) return null;
+    node.entries ??= new OverlayEntries(base, this.overlay.store.dentries(node.ino));
+    return node.entries;
+  }
+
+  /** What `name` shows. Throws Parked. */
+  find(parent: Node, name: Name): MergedEntry | undefined {
+    const { base, overlay } = this.merged(parent);
+    return mergedEntry(name, base, overlay);
+  }
+
+  /** The node that an entry shows; to be counted, or let go with `nodes.release`. */
+  childOf(parent: Node, name: Name, entry: MergedEntry): Node {
+    if (entry.from === "base") {
+      return this.nodes.child(parent, name, entry.entry.kind, entry.entry.oid);
+    }
+    const known = this.nodes.byRow(entry.ino);
+    return this.nodes.childOfRow(parent, name, known?.inode ?? this.#row(entry.ino));
+  }
+
+  #row(ino: number): Inode {
+    const inode = this.overlay.store.inode(ino);
+    if (inode === null) throw new FsError(ERRNO.EIO, `inode ${ino} has no row`);
+    return inode;
+  }
+
+  /** The row of an untouched node, should it get one. May write (an ino). Throws FsError. */
+  rowOfUntouched(node: Node): Inode {
+    const { timeSeconds, uid, gid } = this.options;
+    // Two paths with one hash: it happens once in 2^52.
+    const taken = this.overlay.store.inode(node.ino) !== null;
+    return {
+      ino: taken ? this.overlay.allocateIno() : node.ino,
+      mode: BASE_MODES[node.kind],
+      uid,
+      gid,
+      rdev: 0,
+      nlink: node.unlinked ? 0 : 1,
+      atimeSeconds: timeSeconds,
+      atimeNanoseconds: 0,
+      mtimeSeconds: timeSeconds,
+      mtimeNanoseconds: 0,
+      ctimeSeconds: timeSeconds,
+      ctimeNanoseconds: 0,
+      content: node.showsBlob ? CONTENT.base : CONTENT.none,
+      oid: node.kind === "gitlink" || node.oid === NO_OID ? null : node.oid,
+      target: null,
+    };
+  }
+
+  sizeAtHand(blobOid: Oid): number | undefined {
+    return this.objects.sizeAtHand(blobOid);
+  }
+
+  /** Size of what a node shows; undefined: asked for. */
+  size(node: Node): number | undefined {
+    return this.objects.size(node.oid, () => treeOidsOf(node));
+  }
+
+  negative(): Entry {
+    return { nodeid: 0, entryTimeoutMs: TTL_MS, attrTimeoutMs: 0, attr: newAttr() };
+  }
+
+  /** A reply that counts one lookup. */
+  entry(node: Node, sizeOf?: SizeOf): Entry {
+    const attributes = this.attributes(node, sizeOf);
+    this.nodes.count(node);
+    return { nodeid: node.nodeid, entryTimeoutMs: TTL_MS, ...attributes };
+  }
+
+  /** With what is at hand; a size or link count that is not makes the kernel ask again. */
+  attributes(
+    node: Node,
+    sizeOf: SizeOf = (blobOid) => this.sizeAtHand(blobOid),
+  ): Attributes {
+    const attr = newAttr();
+    const { inode } = node;
+    attr.ino = node.ino;
+    if (inode === null) this.#putUntouched(attr, node);
+    else this.#putRow(attr, inode);
+    let known = true;
+    if (node.isDirectory) {
+      const merged = this.#mergedAtHand(node);
+      known = merged !== undefined;
+      const { overlay, base } = merged ?? { overlay: null, base: null };
+      const subdirectories = overlay?.subdirectories ?? base?.subdirectories ?? 0;
+      attr.nlink = node.unlinked ? 0 : 2 + subdirectories;
+    } else if (node.showsBlob) {
+      const size = sizeOf(node.oid);
+      known = size !== undefined;
+      setSize(attr, size ?? 0);
+    }
+    return { attr, attrTimeoutMs: known ? TTL_MS : 0 };
+  }
+
+  #putUntouched(attr: Attr, node: Node): void {
+    const { timeSeconds, uid, gid, gitfile } = this.options;
+    attr.mode = BASE_MODES[node.kind];
+    attr.nlink = node.unlinked ? 0 : 1;
+    attr.uid = uid;
+    attr.gid = gid;
+    attr.atimeSeconds = attr.mtimeSeconds = attr.ctimeSeconds = timeSeconds;
+    if (node.kind === "gitfile") setSize(attr, gitfile.length);
+  }
+
+  #putRow(attr: Attr, inode: Inode): void {
+    attr.mode = inode.mode;
+    attr.nlink = inode.nlink;
+    attr.uid = inode.uid;
+    attr.gid = inode.gid;
+    attr.rdev = inode.rdev;
+    if (inode.content === CONTENT.upper) {
+      this.overlay.upper.stat(inode.ino, attr);
+      if (!isLater(inode, attr)) return;
+    } else {
+      attr.atimeSeconds = inode.atimeSeconds;
+      attr.atimeNanoseconds = inode.atimeNanoseconds;
+      attr.mtimeSeconds = inode.mtimeSeconds;
+      attr.mtimeNanoseconds = inode.mtimeNanoseconds;
+      if (inode.target !== null) setSize(attr, inode.target.length);
+    }
+    attr.ctimeSeconds = inode.ctimeSeconds;
+    attr.ctimeNanoseconds = inode.ctimeNanoseconds;
+  }
+
+  /** The session is over: nobody can reach what was unlinked but open. */
+  close(): void {
+    for (const node of this.nodes.all()) if (node.unlinked) this.#dropped(node);
+  }
+
+  #dropped(node: Node): void {
+    this.#onDrop(node);
+    if (!node.hasBackingFile) return;
+    if (node.unlinked) this.overlay.removeBackingFile(node.ino);
+    else this.overlay.upper.release(node.ino);
+  }
+}
+
+/** Whether the row changed after its backing file did. */
+function isLater(inode: Inode, attr: Attr): boolean {
+  if (inode.ctimeSeconds !== attr.ctimeSeconds) return inode.ctimeSeconds > attr.ctimeSeconds;
+  return inode.ctimeNanoseconds > attr.ctimeNanoseconds;
+}
+
+function setSize(attr: Attr, sizeBytes: number): void {
+  attr.sizeBytes = sizeBytes;
+  attr.blocks = Math.ceil(sizeBytes / BLOCK_BYTES);
+}
+
+function newAttr(): Attr {
+  return {
+    ino: 0,
+    sizeBytes: 0,
+    blocks: 0,
+    atimeSeconds: 0,
+    atimeNanoseconds: 0,
+    mtimeSeconds: 0,
+    mtimeNanoseconds: 0,
+    ctimeSeconds: 0,
+    ctimeNanoseconds: 0,
+    mode: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+  };
+}
+
+/** Trees from the root to the node's directory. */
+export function treeOidsOf(node: Node): Oid[] {
+  return node.parent?.treeOids() ?? [];
+}

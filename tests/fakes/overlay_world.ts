@@ -1,0 +1,71 @@
+/** A file system on a fake base and a real overlay in a temporary folder. */
+
+import { Overlay } from "../../src/overlay/overlay.ts";
+import type { Oid } from "../../src/git/oid.ts";
+import type { HostPath } from "../../src/path.ts";
+import { MergedFilesystem } from "../../src/vfs/merged_filesystem.ts";
+import { FakeObjects } from "./fake_objects.ts";
+
+export const WORLD_TIME_SECONDS = 1_700_000_000;
+export const WORLD_UID = 1000;
+export const WORLD_GID = 1001;
+
+export interface WorldOptions {
+  readonly objects: FakeObjects;
+  readonly rootTreeOid: Oid;
+  readonly xattrs?: boolean;
+  /** Of an overlay that lives on; default: a new one, removed at the end. */
+  readonly dir?: string;
+  /** Stands between the file system and its overlay. */
+  readonly wrap?: (overlay: Overlay) => Overlay;
+}
+
+export class OverlayWorld implements Disposable {
+  readonly objects: FakeObjects;
+  readonly overlay: Overlay;
+  readonly filesystem: MergedFilesystem;
+  readonly dir: string;
+  readonly #removeDir: boolean;
+  #open = true;
+
+  constructor(options: WorldOptions) {
+    this.objects = options.objects;
+    this.#removeDir = options.dir === undefined;
+    this.dir = options.dir ?? Deno.makeTempDirSync({ prefix: "afs-overlay-" });
+    this.overlay = new Overlay(this.dir as HostPath, { warn: () => {} });
+    this.filesystem = new MergedFilesystem({
+      objects: options.objects,
+      overlay: options.wrap?.(this.overlay) ?? this.overlay,
+      xattrs: options.xattrs ?? false,
+      rootTreeOid: options.rootTreeOid,
+      timeSeconds: WORLD_TIME_SECONDS,
+      uid: WORLD_UID,
+      gid: WORLD_GID,
+      gitfile: new TextEncoder().encode("gitdir: /x\n"),
+      statfs: () => ({
+        blocks: 1,
+        freeBlocks: 2,
+        availableBlocks: 3,
+        files: 4,
+        freeFiles: 5,
+        blockSizeBytes: 6,
+        nameMaxBytes: 255,
+        fragmentSizeBytes: 7,
+      }),
+    });
+  }
+
+  /** As a kill does: nothing is put in order. Only descriptors are given back. */
+  kill(): void {
+    this.#open = false;
+    this.overlay.abandon();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#open) {
+      this.filesystem.close();
+      this.overlay.close();
+    }
+    if (this.#removeDir) Deno.removeSync(this.dir, { recursive: true });
+  }
+}
