@@ -29,6 +29,11 @@ const TTL_MS = 86_400_000;
 /** The kernel's READLINK takes one byte less than a page (fuse_readlink_page). */
 const LINK_MAX_BYTES = 4095;
 
+/** Of st_blocks. */
+const BLOCK_BYTES = 512;
+
+const SEEK_DATA = 3;
+
 const GITFILE_NAME = ".git" as Name;
 const NO_OID = "" as Oid;
 
@@ -173,6 +178,39 @@ export class BaseFilesystem implements Filesystem {
     }
   }
 
+  /** All is data. */
+  lseek(nodeid: number, offset: number, whence: number): number | Parked {
+    const attributes = this.getattr(nodeid);
+    if (attributes instanceof Parked) return attributes;
+    const { sizeBytes } = attributes.attr;
+    if (offset >= sizeBytes) throw new FsError(ERRNO.ENXIO);
+    return whence === SEEK_DATA ? offset : sizeBytes;
+  }
+
+  /** Nothing is ever dirty. */
+  fsync(): void {}
+  fsyncdir(): void {}
+
+  readonly hasXattrs = false;
+
+  // The kernel itself refuses changes (MS_RDONLY), until `mount -o remount,rw`.
+  readonly setattr = readOnly;
+  readonly mknod = readOnly;
+  readonly mkdir = readOnly;
+  readonly symlink = readOnly;
+  readonly link = readOnly;
+  readonly unlink = readOnly;
+  readonly rmdir = readOnly;
+  readonly rename = readOnly;
+  readonly tmpfile = readOnly;
+  readonly write = readOnly;
+  readonly fallocate = readOnly;
+  readonly copyFileRange = readOnly;
+  readonly getxattr = readOnly;
+  readonly listxattr = readOnly;
+  readonly setxattr = readOnly;
+  readonly removexattr = readOnly;
+
   #list(
     nodeid: number,
     offset: number,
@@ -264,7 +302,22 @@ export class BaseFilesystem implements Filesystem {
 
   #attr(ino: number, mode: number, nlink: number, sizeBytes: number): Attr {
     const { timeSeconds, uid, gid } = this.#options;
-    return { ino, mode, nlink, sizeBytes, timeSeconds, uid, gid };
+    return {
+      ino,
+      sizeBytes,
+      blocks: Math.ceil(sizeBytes / BLOCK_BYTES),
+      atimeSeconds: timeSeconds,
+      atimeNanoseconds: 0,
+      mtimeSeconds: timeSeconds,
+      mtimeNanoseconds: 0,
+      ctimeSeconds: timeSeconds,
+      ctimeNanoseconds: 0,
+      mode,
+      nlink,
+      uid,
+      gid,
+      rdev: 0,
+    };
   }
 }
 
@@ -272,6 +325,10 @@ export class BaseFilesystem implements Filesystem {
 type AddDot = (name: Name, ino: number, cookie: number) => boolean;
 
 type SizeOf = (blobOid: Oid) => number | undefined;
+
+function readOnly(): never {
+  throw new FsError(ERRNO.EROFS);
+}
 
 function isBlob(kind: NodeKind): boolean {
   return kind === "file" || kind === "executable" || kind === "symlink";

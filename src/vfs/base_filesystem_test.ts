@@ -184,14 +184,34 @@ Deno.test("attributes of every kind", () => {
       mode,
       nlink,
       sizeBytes,
-      timeSeconds: 1_700_000_000,
+      blocks: sizeBytes > 0 ? 1 : 0,
+      atimeSeconds: 1_700_000_000,
+      atimeNanoseconds: 0,
+      mtimeSeconds: 1_700_000_000,
+      mtimeNanoseconds: 0,
+      ctimeSeconds: 1_700_000_000,
+      ctimeNanoseconds: 0,
       uid: 1000,
       gid: 1001,
+      rdev: 0,
     });
     assert.equal(attrTimeoutMs, DAY_MS);
   }
   const root = attributesOf(filesystem.getattr(ROOT_NODE));
   assert.deepEqual([root.attr.ino, root.attr.mode, root.attr.nlink], [1, 0o040755, 4]);
+});
+
+Deno.test("a file is data up to its end, where the one hole is", () => {
+  const { objects, filesystem } = mounted();
+  const { nodeid } = lookup(filesystem, ROOT_NODE, "README");
+  const [data, hole] = [3, 4];
+  assert.equal(keyOf(filesystem.lseek(nodeid, 0, data)), `size:${README}`);
+  objects.putBlob(README, "hello");
+  assert.equal(filesystem.lseek(nodeid, 4, data), 4);
+  assert.equal(filesystem.lseek(nodeid, 0, hole), 5);
+  for (const whence of [data, hole]) {
+    throwsErrno(ERRNO.ENXIO, () => filesystem.lseek(nodeid, 5, whence));
+  }
 });
 
 Deno.test("a directory whose tree is not here has 2 links for no time, and GETATTR parks", () => {
