@@ -20,7 +20,6 @@ export const ERRNO = {
   EFBIG: 27,
   ENOSPC: 28,
   EROFS: 30,
-  EMLINK: 31,
   ERANGE: 34,
   ENAMETOOLONG: 36,
   ENOSYS: 38,

@@ -15,7 +15,6 @@ import type { Attr, Attributes, DirentSink, Entry, StatFs } from "./filesystem.t
 import type { RequestReader } from "./decode.ts";
 
 const BODY = OUT_HEADER.sizeBytes;
-const BLOCK_BYTES = 512;
 const ENTRY_ATTR_AT = ENTRY_OUT.at.ino - ATTR.at.ino;
 const ATTR_ATTR_AT = ATTR_OUT.at.ino - ATTR.at.ino;
 
@@ -51,6 +50,7 @@ export class ReplyWriter {
     return BODY + bodyBytes;
   }
 
+  /** Also of a negative value, as two's complement: times before 1970. */
   #u64(at: number, value: number): void {
     this.#view.setUint32(at, value >>> 0, true);
     this.#view.setUint32(at + 4, Math.floor(value / 0x100000000), true);
@@ -85,18 +85,18 @@ export class ReplyWriter {
     const view = this.#view;
     this.#u64(at + ATTR.at.ino, attr.ino);
     this.#u64(at + ATTR.at.size, attr.sizeBytes);
-    this.#u64(at + ATTR.at.blocks, Math.ceil(attr.sizeBytes / BLOCK_BYTES));
-    this.#u64(at + ATTR.at.atime, attr.timeSeconds);
-    this.#u64(at + ATTR.at.mtime, attr.timeSeconds);
-    this.#u64(at + ATTR.at.ctime, attr.timeSeconds);
-    view.setUint32(at + ATTR.at.atimensec, 0, true);
-    view.setUint32(at + ATTR.at.mtimensec, 0, true);
-    view.setUint32(at + ATTR.at.ctimensec, 0, true);
+    this.#u64(at + ATTR.at.blocks, attr.blocks);
+    this.#u64(at + ATTR.at.atime, attr.atimeSeconds);
+    this.#u64(at + ATTR.at.mtime, attr.mtimeSeconds);
+    this.#u64(at + ATTR.at.ctime, attr.ctimeSeconds);
+    view.setUint32(at + ATTR.at.atimensec, attr.atimeNanoseconds, true);
+    view.setUint32(at + ATTR.at.mtimensec, attr.mtimeNanoseconds, true);
+    view.setUint32(at + ATTR.at.ctimensec, attr.ctimeNanoseconds, true);
     view.setUint32(at + ATTR.at.mode, attr.mode, true);
     view.setUint32(at + ATTR.at.nlink, attr.nlink, true);
     view.setUint32(at + ATTR.at.uid, attr.uid, true);
     view.setUint32(at + ATTR.at.gid, attr.gid, true);
-    view.setUint32(at + ATTR.at.rdev, 0, true);
+    view.setUint32(at + ATTR.at.rdev, attr.rdev, true);
     view.setUint32(at + ATTR.at.blksize, 4096, true);
     view.setUint32(at + ATTR.at.flags, 0, true);
   }

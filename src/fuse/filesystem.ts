@@ -2,6 +2,10 @@
  * What a file system behind the protocol has to offer. Methods are the opcodes in lower case. They
  * are synchronous: a method returns its reply, throws FsError, or returns a Parked when it has
  * asked somebody for what it lacks; it is called again with the same arguments when that arrives.
+ * A method that parks has changed nothing yet: it may never be called again (EINTR, deadline).
+ *
+ * Names are 1 to 255 bytes, never `.` or `..`, without `/`. Whether the caller may do it has been
+ * checked by the kernel (default_permissions), as far as modes, owners and sticky bits say it.
  */
 
 import type { Name } from "../path.ts";
@@ -11,16 +15,54 @@ export class Parked {
   constructor(readonly key: string) {}
 }
 
-/** Times are whole seconds since 1970. */
+/** Who makes the system call: the ids of the request header (fsuid, fsgid). */
+export interface Caller {
+  readonly uid: number;
+  readonly gid: number;
+  readonly pid: number;
+}
+
+/** Seconds since 1970 (may be negative) and the nanoseconds after them (0..999,999,999). */
+export interface Time {
+  readonly seconds: number;
+  readonly nanoseconds: number;
+}
+
+/** What stat shows. Times are flat, as `Time`: nothing is allocated for them. */
 export interface Attr {
   ino: number;
   sizeBytes: number;
-  timeSeconds: number;
+  /** Of 512 bytes. */
+  blocks: number;
+  atimeSeconds: number;
+  atimeNanoseconds: number;
+  mtimeSeconds: number;
+  mtimeNanoseconds: number;
+  ctimeSeconds: number;
+  ctimeNanoseconds: number;
   /** Kind and permissions, as st_mode. */
   mode: number;
   nlink: number;
   uid: number;
   gid: number;
+  /** Of a device: as MKNOD gave it (new_encode_dev of the kernel). */
+  rdev: number;
+}
+
+/**
+ * What SETATTR changes; absent: left alone. "now": the server's clock. A new size changes mtime,
+ * everything changes ctime; neither is said here.
+ */
+export interface AttrChanges {
+  /** Permission bits and kind as sent. */
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly sizeBytes?: number;
+  readonly atime?: Time | "now";
+  readonly mtime?: Time | "now";
+  /** Clear setuid, and setgid where the group may execute: chown, truncate by who is not root. */
+  readonly killSuidGid: boolean;
 }
 
 export interface Attributes {
@@ -68,4 +110,77 @@ export interface Filesystem {
   statfs(): StatFs;
   /** The kernel dropped `nlookup` of its references. */
   forget(nodeid: number, nlookup: number): void;
+  /** SEEK_DATA (3) and SEEK_HOLE (4) of lseek(2). ENXIO at and behind the end of the file. */
+  lseek(nodeid: number, offset: number, whence: number): number | Parked;
+
+  /** chmod, chown, truncate, utimensat, open(O_TRUNC). */
+  setattr(nodeid: number, changes: AttrChanges): Attributes | Parked;
+  /** open(O_CREAT), mknod, mkfifo, bind. As every new entry here, counts one lookup as LOOKUP. */
+  mknod(
+    parentNodeid: number,
+    name: Name,
+    mode: number,
+    rdev: number,
+    caller: Caller,
+  ): Entry | Parked;
+  mkdir(parentNodeid: number, name: Name, mode: number, caller: Caller): Entry | Parked;
+  /** `target` is the callee's: 1 to 4095 bytes. */
+  symlink(
+    parentNodeid: number,
+    name: Name,
+    target: Uint8Array<ArrayBuffer>,
+    caller: Caller,
+  ): Entry | Parked;
+  link(nodeid: number, newParentNodeid: number, newName: Name): Entry | Parked;
+  unlink(parentNodeid: number, name: Name): Parked | void;
+  rmdir(parentNodeid: number, name: Name): Parked | void;
+  /** rename, renameat2. `flags`: 0, RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2). */
+  rename(
+    parentNodeid: number,
+    name: Name,
+    newParentNodeid: number,
+    newName: Name,
+    flags: number,
+  ): Parked | void;
+  /** open(O_TMPFILE): a file in no directory, nlink 0, gone when it is forgotten unless linked. */
+  tmpfile(parentNodeid: number, mode: number, caller: Caller): Entry | Parked;
+  /**
+   * write(2), and pages of a shared mapping. Writes all of `bytes` or throws; they are a view that
+   * is valid during the call. killSuidGid: as of AttrChanges.
+   */
+  write(
+    nodeid: number,
+    offset: number,
+    bytes: Uint8Array<ArrayBuffer>,
+    killSuidGid: boolean,
+  ): Parked | void;
+  /** fallocate, posix_fallocate; `mode`: FALLOC_FL_* bits. */
+  fallocate(nodeid: number, mode: number, offset: number, lengthBytes: number): Parked | void;
+  /** copy_file_range between two files of this mount: how much was copied, at most lengthBytes. */
+  copyFileRange(
+    nodeid: number,
+    offset: number,
+    newNodeid: number,
+    newOffset: number,
+    lengthBytes: number,
+  ): number | Parked;
+  /** fsync, fdatasync (`dataOnly`), msync(MS_SYNC), writes to a file with O_SYNC. */
+  fsync(nodeid: number, dataOnly: boolean): Parked | void;
+  /** fsync of a directory: its names are durable. */
+  fsyncdir(nodeid: number, dataOnly: boolean): Parked | void;
+
+  /** False: the four below are never called, and the kernel stops asking for the mount's life. */
+  readonly hasXattrs: boolean;
+  /** The whole value, whatever the caller has room for. ENODATA: there is none. */
+  getxattr(nodeid: number, name: Name): Uint8Array<ArrayBuffer> | Parked;
+  /** All names, each with a NUL behind it. */
+  listxattr(nodeid: number): Uint8Array<ArrayBuffer> | Parked;
+  /** `value` is the callee's; `flags`: 0, XATTR_CREATE (1) or XATTR_REPLACE (2). */
+  setxattr(
+    nodeid: number,
+    name: Name,
+    value: Uint8Array<ArrayBuffer>,
+    flags: number,
+  ): Parked | void;
+  removexattr(nodeid: number, name: Name): Parked | void;
 }

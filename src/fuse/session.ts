@@ -203,6 +203,11 @@ export class Session {
       }
       length = handled;
     } catch (error) {
+      if (error instanceof Parked) {
+        this.#uncount();
+        this.#park(error.key, request);
+        return;
+      }
       const errno = this.#toErrno(error, request);
       this.#uncount();
       if (UNANSWERED.has(request.opcode)) return;

@@ -1,28 +1,49 @@
 /** A file system whose answers a test writes down; what was called is kept. */
 
 import { ERRNO, FsError } from "../../src/errno.ts";
-import type {
-  Attr,
-  Attributes,
-  DirentSink,
-  Entry,
-  Filesystem,
-  Parked,
-  StatFs,
-} from "../../src/fuse/filesystem.ts";
-import type { Name } from "../../src/path.ts";
+import type { Attr, Entry, Filesystem } from "../../src/fuse/filesystem.ts";
+import { byteString } from "../../src/path.ts";
 
-export type Script = { [Method in keyof Filesystem]?: Filesystem[Method] };
+type Method = Exclude<keyof Filesystem, "hasXattrs">;
+type Arguments<M extends Method> = Parameters<Filesystem[M]>;
+type Answer<M extends Method> = ReturnType<Filesystem[M]>;
+
+export type Script = { [Member in keyof Filesystem]?: Filesystem[Member] };
 
 /** Sentinels: every field another value, so that swapped fields show. */
 export const ATTR: Attr = {
   ino: 0x1fedcba9876543,
   sizeBytes: 0x100000003,
-  timeSeconds: 0x123456789,
+  blocks: 0x200000005,
+  atimeSeconds: 0x123456789,
+  atimeNanoseconds: 999_999_999,
+  mtimeSeconds: -1,
+  mtimeNanoseconds: 0x0badcafe,
+  ctimeSeconds: -0x1ffffffff,
+  ctimeNanoseconds: 1,
   mode: 0o100644,
   nlink: 0xdeadbeef,
   uid: 0xcafe0001,
   gid: 0xcafe0002,
+  rdev: 0xcafe0003,
+};
+
+/** For where the values do not matter: all 0. */
+export const NO_ATTR: Attr = {
+  ino: 0,
+  sizeBytes: 0,
+  blocks: 0,
+  atimeSeconds: 0,
+  atimeNanoseconds: 0,
+  mtimeSeconds: 0,
+  mtimeNanoseconds: 0,
+  ctimeSeconds: 0,
+  ctimeNanoseconds: 0,
+  mode: 0,
+  nlink: 0,
+  uid: 0,
+  gid: 0,
+  rdev: 0,
 };
 
 export const ENTRY: Entry = {
@@ -32,59 +53,141 @@ export const ENTRY: Entry = {
   attr: ATTR,
 };
 
+/** One argument as kept: bytes as a byte string. */
+export type Seen = number | string | boolean | object;
+
 export class FakeFilesystem implements Filesystem {
-  /** `[method, ...arguments]`, without sinks and buffers. */
-  readonly calls: (readonly [string, ...(number | string)[]])[] = [];
+  /** `[method, ...arguments]`; of READ the room instead of the buffer, of listings no sink. */
+  readonly calls: (readonly [string, ...Seen[]])[] = [];
 
   constructor(readonly script: Script = {}) {}
 
-  #scripted<Method extends keyof Filesystem>(method: Method): NonNullable<Script[Method]> {
-    const found = this.script[method];
-    if (found === undefined) throw new FsError(ERRNO.ENOENT, `${method} is not scripted`);
-    return found as NonNullable<Script[Method]>;
-  }
-
-  callsOf(method: keyof Filesystem): (readonly (number | string)[])[] {
+  callsOf(method: Method): (readonly Seen[])[] {
     return this.calls.filter(([name]) => name === method).map(([, ...rest]) => rest);
   }
 
-  lookup(parentNodeid: number, name: Name): Entry | Parked {
-    this.calls.push(["lookup", parentNodeid, name]);
-    return this.#scripted("lookup")(parentNodeid, name);
+  #call<M extends Method>(
+    method: M,
+    given: Arguments<M>,
+    seen: readonly Seen[] = given,
+  ): Answer<M> {
+    const kept = seen.map((value) => value instanceof Uint8Array ? byteString(value) : value);
+    this.calls.push([method, ...kept]);
+    const scripted = this.script[method] as ((...given: Arguments<M>) => Answer<M>) | undefined;
+    if (scripted === undefined) throw new FsError(ERRNO.ENOENT, `${method} is not scripted`);
+    return scripted(...given);
   }
 
-  getattr(nodeid: number): Attributes | Parked {
-    this.calls.push(["getattr", nodeid]);
-    return this.#scripted("getattr")(nodeid);
+  get hasXattrs(): boolean {
+    return this.script.hasXattrs ?? false;
   }
 
-  readlink(nodeid: number): Uint8Array<ArrayBuffer> | Parked {
-    this.calls.push(["readlink", nodeid]);
-    return this.#scripted("readlink")(nodeid);
+  read(...[nodeid, offset, into]: Arguments<"read">) {
+    return this.#call("read", [nodeid, offset, into], [nodeid, offset, into.length]);
   }
 
-  read(nodeid: number, offset: number, into: Uint8Array<ArrayBuffer>): number | Parked {
-    this.calls.push(["read", nodeid, offset, into.length]);
-    return this.#scripted("read")(nodeid, offset, into);
+  readdir(...[nodeid, offset, sink]: Arguments<"readdir">) {
+    return this.#call("readdir", [nodeid, offset, sink], [nodeid, offset]);
   }
 
-  readdir(nodeid: number, offset: number, sink: DirentSink): Parked | void {
-    this.calls.push(["readdir", nodeid, offset]);
-    return this.#scripted("readdir")(nodeid, offset, sink);
-  }
-
-  readdirplus(nodeid: number, offset: number, sink: DirentSink): Parked | void {
-    this.calls.push(["readdirplus", nodeid, offset]);
-    return this.#scripted("readdirplus")(nodeid, offset, sink);
-  }
-
-  statfs(): StatFs {
-    this.calls.push(["statfs"]);
-    return this.#scripted("statfs")();
+  readdirplus(...[nodeid, offset, sink]: Arguments<"readdirplus">) {
+    return this.#call("readdirplus", [nodeid, offset, sink], [nodeid, offset]);
   }
 
   forget(nodeid: number, nlookup: number): void {
     this.calls.push(["forget", nodeid, nlookup]);
     this.script.forget?.(nodeid, nlookup);
+  }
+
+  lookup(...given: Arguments<"lookup">) {
+    return this.#call("lookup", given);
+  }
+
+  getattr(...given: Arguments<"getattr">) {
+    return this.#call("getattr", given);
+  }
+
+  readlink(...given: Arguments<"readlink">) {
+    return this.#call("readlink", given);
+  }
+
+  statfs(...given: Arguments<"statfs">) {
+    return this.#call("statfs", given);
+  }
+
+  lseek(...given: Arguments<"lseek">) {
+    return this.#call("lseek", given);
+  }
+
+  setattr(...given: Arguments<"setattr">) {
+    return this.#call("setattr", given);
+  }
+
+  mknod(...given: Arguments<"mknod">) {
+    return this.#call("mknod", given);
+  }
+
+  mkdir(...given: Arguments<"mkdir">) {
+    return this.#call("mkdir", given);
+  }
+
+  symlink(...given: Arguments<"symlink">) {
+    return this.#call("symlink", given);
+  }
+
+  link(...given: Arguments<"link">) {
+    return this.#call("link", given);
+  }
+
+  unlink(...given: Arguments<"unlink">) {
+    return this.#call("unlink", given);
+  }
+
+  rmdir(...given: Arguments<"rmdir">) {
+    return this.#call("rmdir", given);
+  }
+
+  rename(...given: Arguments<"rename">) {
+    return this.#call("rename", given);
+  }
+
+  tmpfile(...given: Arguments<"tmpfile">) {
+    return this.#call("tmpfile", given);
+  }
+
+  write(...given: Arguments<"write">) {
+    return this.#call("write", given);
+  }
+
+  fallocate(...given: Arguments<"fallocate">) {
+    return this.#call("fallocate", given);
+  }
+
+  copyFileRange(...given: Arguments<"copyFileRange">) {
+    return this.#call("copyFileRange", given);
+  }
+
+  fsync(...given: Arguments<"fsync">) {
+    return this.#call("fsync", given);
+  }
+
+  fsyncdir(...given: Arguments<"fsyncdir">) {
+    return this.#call("fsyncdir", given);
+  }
+
+  getxattr(...given: Arguments<"getxattr">) {
+    return this.#call("getxattr", given);
+  }
+
+  listxattr(...given: Arguments<"listxattr">) {
+    return this.#call("listxattr", given);
+  }
+
+  setxattr(...given: Arguments<"setxattr">) {
+    return this.#call("setxattr", given);
+  }
+
+  removexattr(...given: Arguments<"removexattr">) {
+    return this.#call("removexattr", given);
   }
 }

@@ -5,7 +5,7 @@
 
 import { type DirentSink, Parked } from "../../src/fuse/filesystem.ts";
 import type { Name } from "../../src/path.ts";
-import { ATTR, ENTRY, type Script } from "../fakes/fake_filesystem.ts";
+import { ATTR, ENTRY, NO_ATTR, type Script, type Seen } from "../fakes/fake_filesystem.ts";
 
 export interface Golden {
   readonly name: string;
@@ -13,7 +13,7 @@ export interface Golden {
   readonly request: string;
   readonly reply: string | null;
   /** Calls of the file system. */
-  readonly calls: readonly (readonly (string | number)[])[];
+  readonly calls: readonly (readonly Seen[])[];
   /** Bytes of the body without which the request cannot be understood. */
   readonly neededBytes: number;
 }
@@ -24,18 +24,18 @@ const NODE = 0x12233445566778;
 const ATTR_HEX = `
   436587a9cbed1f00  # ino
   0300000001000000  # size
-  0100800000000000  # blocks of 512, rounded up
+  0500000002000000  # blocks
   8967452301000000  # atime
-  8967452301000000  # mtime
-  8967452301000000  # ctime
-  00000000          # atimensec
-  00000000          # mtimensec
-  00000000          # ctimensec
+  ffffffffffffffff  # mtime -1
+  01000000feffffff  # ctime -0x1ffffffff
+  ffc99a3b          # atimensec 999,999,999
+  fecaad0b          # mtimensec
+  01000000          # ctimensec
   a4810000          # mode
   efbeadde          # nlink
   0100feca          # uid
   0200feca          # gid
-  00000000          # rdev
+  0300feca          # rdev
   00100000          # blksize
   00000000          # flags
 `;
@@ -89,7 +89,7 @@ export const GOLDEN: readonly Golden[] = [
         nodeid: 0,
         entryTimeoutMs: 86_400_000,
         attrTimeoutMs: 0,
-        attr: { ino: 0, sizeBytes: 0, timeSeconds: 0, mode: 0, nlink: 0, uid: 0, gid: 0 },
+        attr: NO_ATTR,
       }),
     },
     request: `

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Bug } from "../../src/failure.ts";
-import { FakeFilesystem, type Script } from "../fakes/fake_filesystem.ts";
+import { FakeFilesystem, NO_ATTR, type Script } from "../fakes/fake_filesystem.ts";
 import { SessionHarness } from "../fakes/session_harness.ts";
 import {
   fromLe,
@@ -26,7 +26,7 @@ const ALIVE = 0xa11fe;
 const UNANSWERED = new Set<number>([OP.FORGET, OP.BATCH_FORGET, OP.INTERRUPT, OP.NOTIFY_REPLY]);
 
 const ATTRIBUTES = {
-  attr: { ino: 1, sizeBytes: 0, timeSeconds: 0, mode: 0, nlink: 1, uid: 0, gid: 0 },
+  attr: NO_ATTR,
   attrTimeoutMs: 0,
 };
 

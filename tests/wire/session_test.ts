@@ -6,7 +6,7 @@ import { Bug } from "../../src/failure.ts";
 import { type Entry, Parked } from "../../src/fuse/filesystem.ts";
 import { PARKED_TIMEOUT_MS } from "../../src/fuse/session.ts";
 import type { Name } from "../../src/path.ts";
-import { FakeFilesystem, type Script } from "../fakes/fake_filesystem.ts";
+import { FakeFilesystem, NO_ATTR, type Script } from "../fakes/fake_filesystem.ts";
 import { SessionHarness } from "../fakes/session_harness.ts";
 import {
   getattrRequest,
@@ -23,7 +23,7 @@ const EINTR = -4;
 const EIO = -5;
 
 const ATTRIBUTES = {
-  attr: { ino: 1, sizeBytes: 0, timeSeconds: 0, mode: 0, nlink: 1, uid: 0, gid: 0 },
+  attr: NO_ATTR,
   attrTimeoutMs: 0,
 };
 
