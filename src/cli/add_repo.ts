@@ -26,6 +26,7 @@ interface AddRepoOptions extends OwnerOptions, JsonOption {
   readonly ref?: string;
   readonly mountRoot?: string;
   readonly depth?: number;
+  readonly xattr?: true;
 }
 
 export function addRepoCommand(): Command {
@@ -36,7 +37,8 @@ export function addRepoCommand(): Command {
     .option("--branch <branch>", "branch or tag (default: the remote's HEAD)")
     .addOption(new Option("--ref <ref>", "the same as --branch").conflicts("branch"))
     .option("--mount-root <dir>", "absolute path (default: the running daemon's --root)")
-    .option("--depth <n>", "keep the history this shallow", wholeNumber(1));
+    .option("--depth <n>", "keep the history this shallow", wholeNumber(1))
+    .option("--xattr", "keep extended attributes; each write is dearer with them");
   return addJsonOption(addOwnerOptions(command)).action(addRepo);
 }
 
@@ -57,6 +59,7 @@ async function addRepo(options: AddRepoOptions): Promise<void> {
     depth: options.depth ?? null,
     mountRoot: options.mountRoot === undefined ? null : absoluteRoot(options.mountRoot),
     ...owner,
+    xattrs: options.xattr ?? false,
   });
   printMount(result, options);
   if (!result.mounted) say("registered; `afs daemon` mounts it");

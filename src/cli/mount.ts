@@ -22,6 +22,7 @@ interface MountOptions extends OwnerOptions, JsonOption {
   readonly branch?: string;
   readonly depth?: number;
   readonly name?: string;
+  readonly xattr?: true;
   readonly wait?: "history";
 }
 
@@ -32,6 +33,7 @@ export function mountCommand(): Command {
     .argument("[dir]", "where to mount it (default: the repository's name)")
     .option("--branch <branch>", "branch or tag (default: the remote's HEAD)")
     .option("--depth <n>", "keep the history this shallow", wholeNumber(1))
+    .option("--xattr", "keep extended attributes; each write is dearer with them")
     .option("--name <name>", "name in list-repos and status (default: the directory's)")
     .addOption(
       new Option("--wait <what>", "return when the history is there too").choices(["history"]),
@@ -57,6 +59,7 @@ async function mount(url: string, dir: string | undefined, options: MountOptions
     branch: options.branch ?? null,
     depth: options.depth ?? null,
     ...owner,
+    xattrs: options.xattr ?? false,
     wait: options.wait ?? "tree",
   });
   printMount(result, options);

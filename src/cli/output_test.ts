@@ -17,6 +17,7 @@ const STATUS: RepoStatus = {
   hydratedBlobs: 3,
   hydratedBytes: 4096,
   overlayDirty: false,
+  overlay: { created: 0, modified: 0, deleted: 0 },
   history: "full",
   uid: 0,
   gid: 0,

@@ -42,6 +42,7 @@ const MountParams = v.strictObject({
   depth: v.nullable(whole),
   uid: userId,
   gid: userId,
+  xattrs: v.boolean(),
   /** When to answer: the tree can be read, or the history is there too. */
   wait: v.picklist(["tree", "history"]),
 });
@@ -55,6 +56,7 @@ const AddRepoParams = v.strictObject({
   mountRoot: v.nullable(absolute),
   uid: userId,
   gid: userId,
+  xattrs: v.boolean(),
 });
 
 const RemoveRepoParams = v.strictObject({
@@ -84,7 +86,10 @@ export const RepoStatus = v.object({
   result: v.string(),
   hydratedBlobs: whole,
   hydratedBytes: whole,
-  overlayDirty: v.boolean(),
+  /** Whether the work tree differs from its base; null: the overlay cannot be read. */
+  overlayDirty: v.nullable(v.boolean()),
+  /** Names that differ, each counted once; a directory that was moved or replaced is one. */
+  overlay: v.nullable(v.object({ created: whole, modified: whole, deleted: whole })),
   /** `fetching`, `full` or `shallow:<depth>`. */
   history: v.string(),
   uid: whole,

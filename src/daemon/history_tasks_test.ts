@@ -43,6 +43,7 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     baseTimeSeconds: 1,
     uid: 0,
     gid: 0,
+    xattrs: false,
     wanted: "mounted",
     history: "fetching",
     acquiredAt: "2026-01-01T00:00:00.000Z",

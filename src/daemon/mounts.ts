@@ -41,8 +41,8 @@ export class Mounts {
   readonly #closing = new Map<string, Promise<void>>();
   /** Mounts expected or under way, per store: they keep its workers too. */
   readonly #expected = new Map<string, number>();
-  /** Mount workers that wait for an expected mount, per store. */
-  readonly #spares = new Map<string, Worker[]>();
+  /** Mount workers that wait for their expected mount, by repository. */
+  readonly #spares = new Map<string, Worker>();
   readonly #log = logger("mounts");
   #nextMountId = 1;
 
@@ -58,12 +58,14 @@ export class Mounts {
    * A mount on this store will come soon: its workers load meanwhile (a tenth of a second).
    * The function returned must be called when the mount has come, or will not.
    */
-  expect(storeId: string): () => void {
+  expect(storeId: string, repoId: string): () => void {
     this.#openStore(storeId);
-    const spares = this.#spares.get(storeId) ?? [];
-    this.#spares.set(storeId, spares);
-    spares.push(spawnMountWorker(this.#options.layout.store(storeId).dir));
-    return () => this.#letGo(storeId);
+    this.#spares.set(repoId, this.#spawnWorker(storeId, repoId));
+    return () => {
+      this.#spares.get(repoId)?.terminate();
+      this.#spares.delete(repoId);
+      this.#letGo(storeId);
+    };
   }
 
   /** Resolves when the kernel has our answer to INIT. Throws Failure. */
@@ -80,14 +82,18 @@ export class Mounts {
       // Of a daemon that was killed: nobody answers there any more.
       detachOurMounts(new Set([record.mountPoint]));
       const mountId = this.#nextMountId++;
-      const worker = this.#spares.get(storeId)?.pop() ??
-        spawnMountWorker(layout.store(storeId).dir);
+      const { overlayDir } = layout.repo(record.id);
+      Deno.mkdirSync(overlayDir, { recursive: true, mode: 0o700 });
+      const worker = this.#spares.get(record.id) ?? this.#spawnWorker(storeId, record.id);
+      this.#spares.delete(record.id);
       const handle = new MountHandle(
         {
           repoName: record.name,
           mountPoint: record.mountPoint,
           source: record.remote,
           basePath: layout.store(storeId).basePath,
+          overlayDir,
+          xattrs: record.xattrs,
           objectFormat: record.objectFormat,
           rootTreeOid: record.baseTreeOid,
           baseTimeSeconds: record.baseTimeSeconds,
@@ -154,6 +160,11 @@ export class Mounts {
     });
   }
 
+  #spawnWorker(storeId: string, repoId: string): Worker {
+    const { layout } = this.#options;
+    return spawnMountWorker([layout.store(storeId).dir, layout.repo(repoId).overlayDir]);
+  }
+
   /** To be followed by `#letGo`. */
   #openStore(storeId: string): StoreWorkers {
     this.#expected.set(storeId, (this.#expected.get(storeId) ?? 0) + 1);
@@ -177,8 +188,6 @@ export class Mounts {
   #closeStoreIfUnused(storeId: string): void {
     if ((this.#expected.get(storeId) ?? 0) > 0) return;
     this.#expected.delete(storeId);
-    for (const spare of this.#spares.get(storeId) ?? []) spare.terminate();
-    this.#spares.delete(storeId);
     if (this.#stores.get(storeId)?.mountCount === 0) this.#close(storeId);
   }
 

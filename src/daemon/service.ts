@@ -27,7 +27,7 @@ import { parseRemote, storeIdOf } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
-import { acquire, type AcquireProgress } from "../repo/acquire.ts";
+import { acquire, type AcquireProgress, newRepoId } from "../repo/acquire.ts";
 import { checkMountPoint, checkName, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
@@ -39,6 +39,7 @@ import type { MountResult, Params, Progress, Result, Selector } from "../control
 import type { Context, Handlers } from "../control/server.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
+import { changesOf } from "./overlay_changes.ts";
 import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
 
@@ -48,7 +49,7 @@ export interface MountTable {
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
   isMounted(repoId: string): boolean;
   /** A mount on this store will come; call what it returns when it has, or will not. */
-  expect(storeId: string): () => void;
+  expect(storeId: string, repoId: string): () => void;
 }
 
 export interface ServiceOptions {
@@ -77,6 +78,7 @@ interface Acquisition {
   readonly mountPoint: HostPath;
   readonly uid: number;
   readonly gid: number;
+  readonly xattrs: boolean;
 }
 
 export class Service implements Handlers {
@@ -229,7 +231,7 @@ export class Service implements Handlers {
         throw new Failure(
           "failed",
           `Cannot remove ${repo}: ${onlyHere.join(", ")} would be lost, which are on no remote ` +
-            "branch; push them, or add --force",
+            "branch; push what is to be kept, or add --force",
         );
       }
       if (this.#isMounted(record)) {
@@ -320,11 +322,11 @@ export class Service implements Handlers {
     params: Params<"mount">,
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
-    const { url, dir, branch, depth, uid, gid } = params;
+    const { url, dir, branch, depth, uid, gid, xattrs } = params;
     const name = params.name ?? this.#freeName(baseName(dir));
     return await this.#withName(name, async () => {
       const mountPoint = dir as HostPath;
-      const request = { name, url, branch, depth, mountPoint, uid, gid };
+      const request = { name, url, branch, depth, mountPoint, uid, gid, xattrs };
       return { record: await this.#acquire(request, context), acquired: true };
     });
   }
@@ -354,18 +356,24 @@ export class Service implements Handlers {
     });
     const { live } = this.#options;
     const storeId = storeIdOf(parseRemote(request.url).url, request.depth);
-    const letGo = live?.mounts.expect(storeId) ?? (() => {});
+    const id = newRepoId();
+    const letGo = live?.mounts.expect(storeId, id) ?? (() => {});
     try {
-      return await this.#acquireAndMount({ ...request, mountPoint: wanted.path }, context);
+      return await this.#acquireAndMount({ ...request, mountPoint: wanted.path }, id, context);
     } finally {
       letGo();
     }
   }
 
-  async #acquireAndMount(request: Acquisition, context: Context): Promise<RepoRecord> {
+  async #acquireAndMount(
+    request: Acquisition,
+    id: string,
+    context: Context,
+  ): Promise<RepoRecord> {
     const progress = new AcquireSteps(context.onProgress);
     const record = await acquire(request, {
       layout: this.#layout,
+      id,
       register: (record) => this.#registry.insert(record),
       onProgress: (event) => progress.show(event),
       signal: context.signal,
@@ -455,18 +463,21 @@ export class Service implements Handlers {
   /** What removal would lose. Not knowing is a reason to refuse, unless forced. */
   async #onlyHere(record: RepoRecord, force: boolean): Promise<string[]> {
     try {
-      const found = await whatExistsOnlyHere(record, this.#layout);
-      return found.map(({ where, count }) =>
-        `${count} ${count === 1 ? "commit" : "commits"} on ${where}`
-      );
+      const commits = await whatExistsOnlyHere(record, this.#layout);
+      const { created, modified, deleted } = await changesOf(record, this.#layout);
+      const changes = created + modified + deleted;
+      return [
+        ...commits.map(({ where, count }) => `${plural(count, "commit")} on ${where}`),
+        ...(changes === 0 ? [] : [`${plural(changes, "change")} in the work tree`]),
+      ];
     } catch (error) {
-      if (force) return ["what its git directory holds, which cannot be read"];
+      if (force) return ["what its git directory and overlay hold, which cannot be read"];
       throw new Failure(
         "failed",
-        `Cannot remove ${record.name}: its git directory cannot be read (${
+        `Cannot remove ${record.name}: its git directory or overlay cannot be read (${
           messageOf(error)
         }), so ` +
-          "it may hold commits that are nowhere else; add --force to remove it all the same",
+          "it may hold work that is nowhere else; add --force to remove it all the same",
         { cause: error },
       );
     }
@@ -500,9 +511,16 @@ function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): 
   if (params.depth !== null && params.depth !== record.depth) {
     throw fail(`"${record.name}" with another depth is registered there`);
   }
+  if (params.xattrs && !record.xattrs) {
+    throw fail(`"${record.name}" is registered there without extended attributes`);
+  }
   if (params.name !== null && params.name !== record.name) {
     throw fail(`it is registered there as "${record.name}"`);
   }
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function baseName(dir: string): string {

@@ -1,6 +1,7 @@
 /** What `status` says about one repository. */
 
 import type { RepoStatus } from "../control/api.ts";
+import { changesOf } from "./overlay_changes.ts";
 import { aheadBehind, readHead } from "../git/user_git_dir.ts";
 import type { Layout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
@@ -16,6 +17,7 @@ export async function statusOf(
 ): Promise<RepoStatus> {
   const [head, distance] = await Promise.all([headOf(record, layout), distanceOf(record, layout)]);
   const hydrated = hydratedOf(layout.store(record.storeId));
+  const overlay = await overlayChanges(record, layout);
   return {
     repo: record.name,
     state,
@@ -30,12 +32,23 @@ export async function statusOf(
     result: failure ?? record.fetchResult,
     hydratedBlobs: hydrated.blobs,
     hydratedBytes: hydrated.sizeBytes,
-    // Nothing can be written in a read-only mount.
-    overlayDirty: false,
+    overlayDirty: overlay === null
+      ? null
+      : overlay.created + overlay.modified + overlay.deleted > 0,
+    overlay,
     history: historyText(record),
     uid: record.uid,
     gid: record.gid,
   };
+}
+
+/** Null: it cannot be read (another user's, or damaged). */
+async function overlayChanges(record: RepoRecord, layout: Layout) {
+  try {
+    return await changesOf(record, layout);
+  } catch {
+    return null;
+  }
 }
 
 /** `fetching`, `full` or `shallow:<depth>`. */

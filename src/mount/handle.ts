@@ -149,12 +149,12 @@ async function within<T>(timeoutMs: number, work: Promise<T>): Promise<T | undef
   }
 }
 
-/** A worker that waits for its mount. `folder`: all it may read and write. */
-export function spawnMountWorker(folder: string): Worker {
+/** A worker that waits for its mount. `folders`: all it may read and write. */
+export function spawnMountWorker(folders: string[]): Worker {
   return new Worker(new URL("./worker.ts", import.meta.url), {
     type: "module",
     name: "mount",
-    deno: { permissions: mountWorkerPermissions(folder) },
+    deno: { permissions: mountWorkerPermissions(folders) },
   });
 }
 
@@ -162,10 +162,10 @@ export function spawnMountWorker(folder: string): Worker {
  * What a mount worker may do. With ffi it could open any file, so this is defence in depth; what
  * keeps a repository inside its mount is that names from a tree never become paths of the host.
  */
-function mountWorkerPermissions(folder: string): Deno.PermissionOptionsObject {
+function mountWorkerPermissions(folders: string[]): Deno.PermissionOptionsObject {
   return {
-    read: [folder],
-    write: [folder],
+    read: folders,
+    write: folders,
     ffi: true,
     env: false,
     net: false,

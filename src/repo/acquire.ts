@@ -56,6 +56,8 @@ export interface AcquireRequest {
   readonly mountPoint: HostPath;
   readonly uid: number;
   readonly gid: number;
+  /** Keep extended attributes. */
+  readonly xattrs: boolean;
 }
 
 export type AcquirePhase = "check" | "fetch" | "prepare";
@@ -71,6 +73,8 @@ export interface AcquireProgress {
 
 export interface AcquireOptions {
   readonly layout: Layout;
+  /** Of `newRepoId`, when something is prepared for the repository meanwhile. */
+  readonly id?: string;
   /**
    * Writes the row; called last, while the locks are held. When it throws all is undone. Without it
    * the caller must insert the record before anybody may call removeOrphans or removeRepo.
@@ -99,8 +103,7 @@ export async function acquire(
   options: AcquireOptions,
 ): Promise<RepoRecord> {
   const remote = await phase(options, "check", () => check(request, options));
-  const id = randomId();
-  const { layout } = options;
+  const { layout, id = newRepoId() } = options;
   const job: Job = {
     request,
     options,
@@ -140,7 +143,7 @@ async function check(request: AcquireRequest, options: AcquireOptions): Promise<
 }
 
 /** 16 hex digits. */
-function randomId(): string {
+export function newRepoId(): string {
   return crypto.getRandomValues(new Uint8Array(8)).toHex();
 }
 
@@ -266,6 +269,7 @@ async function recordOf(job: Job, state: StoreState): Promise<RepoRecord> {
     baseTimeSeconds: Math.min(state.commitTimeSeconds, Math.floor(now / 1000) - 2),
     uid: request.uid,
     gid: request.gid,
+    xattrs: request.xattrs,
     wanted: "mounted",
     history: complete ? "full" : request.depth === null ? "fetching" : "shallow",
     acquiredAt: time,

@@ -21,6 +21,7 @@
  *       repos/<repo id>/            0700  what belongs to one mount
  *         view/                           private bare directory for object reads
  *         shallow                   0600  the lines that we put into the user's shallow file
+ *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
  */
 
 import type { HostPath } from "../path.ts";
@@ -43,6 +44,9 @@ export interface RepoLayout {
   readonly credentialsPath: HostPath;
   readonly lockPath: HostPath;
   readonly shallowPath: HostPath;
+  readonly overlayDir: HostPath;
+  /** The overlay's rows; absent: nothing was ever changed. */
+  readonly overlayPath: HostPath;
 }
 
 export interface Layout {
@@ -90,6 +94,8 @@ export function layoutOf(stateRoot: HostPath): Layout {
       credentialsPath: at("credentials", id),
       lockPath: at("repos", `${id}.lock`),
       shallowPath: at("repos", id, "shallow"),
+      overlayDir: at("repos", id, "overlay"),
+      overlayPath: at("repos", id, "overlay", "overlay.sqlite"),
     }),
   };
 }

@@ -40,6 +40,7 @@ const COLUMNS = [
   "baseTimeSeconds",
   "uid",
   "gid",
+  "xattrs",
   "wanted",
   "history",
   "acquiredAt",
@@ -56,7 +57,10 @@ export class Registry implements Disposable {
 
   /** Throws Failure (usage) when the name or the mount point is taken. */
   insert(record: RepoRecord): void {
-    const values = COLUMNS.map((column) => record[column]);
+    // SQLite has no booleans.
+    const values = COLUMNS.map((column) =>
+      column === "xattrs" ? Number(record[column]) : record[column]
+    );
     try {
       transaction(this.#db, () => {
         this.#db.prepare(
@@ -171,7 +175,7 @@ type Row = Record<string, unknown>;
 
 function recordOf(row: Row): RepoRecord {
   return Object.fromEntries(
-    COLUMNS.map((column) => [column, row[column]]),
+    COLUMNS.map((column) => [column, column === "xattrs" ? row[column] === 1 : row[column]]),
   ) as unknown as RepoRecord;
 }
 

@@ -23,6 +23,7 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     baseTimeSeconds: 1_700_000_000,
     uid: 0,
     gid: 0,
+    xattrs: false,
     wanted: "mounted",
     history: "fetching",
     acquiredAt: "2024-01-01T00:00:00.000Z",

@@ -23,4 +23,5 @@ export const REGISTRY_MIGRATIONS = [
      fetchResult TEXT NOT NULL
    ) STRICT;
    CREATE INDEX reposByStore ON repos (storeId);`,
+  `ALTER TABLE repos ADD COLUMN xattrs INTEGER NOT NULL DEFAULT 0;`,
 ] as const;

@@ -105,6 +105,7 @@ class TestGround implements Ground {
       mountPoint: `${this.dir}/mnt${number}` as HostPath,
       uid: Deno.uid() as number,
       gid: Deno.gid() as number,
+      xattrs: false,
       ...request,
     }, {
       layout: this.layout,

@@ -26,6 +26,8 @@ export interface RepoRecord {
   readonly baseTimeSeconds: number;
   readonly uid: number;
   readonly gid: number;
+  /** Keep extended attributes. */
+  readonly xattrs: boolean;
   /** Whether a daemon start mounts it. */
   readonly wanted: "mounted" | "unmounted";
   readonly history: "fetching" | "full" | "shallow";

@@ -1,10 +1,12 @@
 /** The base of one store in SQLite. Several threads open it; only the indexer writes. */
 
 import type { StatementSync } from "node:sqlite";
-import { type Database, openDatabase, transaction } from "../db/mod.ts";
+import { type Database, openDatabase, openDatabaseToRead, transaction } from "../db/mod.ts";
 import { bytesOfOid, hexOf, type Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { BASE_MIGRATIONS, RAW_CONVERSION } from "./schema.ts";
+
+const GET_TREE = "SELECT raw FROM trees WHERE oid = ?";
 
 export class BaseStore {
   readonly #db: Database;
@@ -19,7 +21,7 @@ export class BaseStore {
   constructor(path: HostPath) {
     const db = openDatabase(path, { migrations: BASE_MIGRATIONS });
     this.#db = db;
-    this.#getTree = db.prepare("SELECT raw FROM trees WHERE oid = ?");
+    this.#getTree = db.prepare(GET_TREE);
     this.#putTree = db.prepare("INSERT OR IGNORE INTO trees (oid, raw) VALUES (?, ?)");
     this.#getSize = db.prepare("SELECT sizeBytes FROM sizes WHERE oid = ? AND conversion = ?");
     // One statement for a whole directory: a few microseconds a row less than one each.
@@ -74,6 +76,33 @@ export class BaseStore {
   /** Call when every tree below it has been put. */
   markIndexed(rootTreeOid: Oid): void {
     this.#putRoot.run(bytesOfOid(rootTreeOid));
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+}
+
+/** Trees for whoever only looks. */
+export class BaseReader {
+  readonly #db: Database;
+  readonly #getTree: StatementSync;
+
+  private constructor(db: Database) {
+    this.#db = db;
+    this.#getTree = db.prepare(GET_TREE);
+  }
+
+  /** Null: there is none. */
+  static open(path: HostPath): BaseReader | null {
+    const db = openDatabaseToRead(path);
+    return db === null ? null : new BaseReader(db);
+  }
+
+  /** As BaseStore. */
+  tree(oid: Oid): Uint8Array<ArrayBuffer> | null {
+    const row = this.#getTree.get(bytesOfOid(oid));
+    return row === undefined ? null : row["raw"] as Uint8Array<ArrayBuffer>;
   }
 
   close(): void {

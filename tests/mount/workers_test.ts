@@ -77,9 +77,9 @@ const options = { layout: store, hydrationConcurrency: 1, onFetched() {}, onCras
 new StoreWorkers(options).start("sha1");
 new MountHandle({
   repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
-  objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
+  overlayDir: store.dir + "/overlay", xattrs: false, objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,
-}, spawnMountWorker(store.dir), () => {}).started().catch(ended);
+}, spawnMountWorker([store.dir]), () => {}).started().catch(ended);
 const files = ["hydrator", "indexer", "mount"].map((name) => store.dir + "/" + name);
 const there = (path) => { try { return Deno.statSync(path).size > 0; } catch { return false; } };
 const timer = setInterval(() => {

@@ -2,9 +2,11 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { BaseFilesystem } from "../../src/vfs/base_filesystem.ts";
+import type { Filesystem } from "../../src/fuse/filesystem.ts";
+import type { MergedFilesystem } from "../../src/vfs/merged_filesystem.ts";
 import { FakeObjects, fakeOid } from "../fakes/fake_objects.ts";
 import { FakeFilesystem } from "../fakes/fake_filesystem.ts";
+import { OverlayWorld } from "../fakes/overlay_world.ts";
 import { SessionHarness } from "../fakes/session_harness.ts";
 import { fromLe, OP, readBody, request } from "../fakes/wire_bytes.ts";
 
@@ -43,26 +45,23 @@ function parse(body: Uint8Array, plus: boolean): Dirent[] {
 const recordBytes = (name: string, plus: boolean) =>
   (plus ? 128 : 0) + Math.ceil((24 + name.length) / 8) * 8;
 
-function mounted(names: readonly string[]) {
+const worlds: OverlayWorld[] = [];
+Deno.test.afterEach(() => {
+  for (const world of worlds.splice(0)) world[Symbol.dispose]();
+});
+
+function mounted(names: readonly string[]): MergedFilesystem {
   const objects = new FakeObjects().putTree(
     ROOT,
     names.map((name, i) => ({ mode: "100644", name, oid: fakeOid(100 + i) })),
   );
-  return new BaseFilesystem({
-    objects,
-    rootTreeOid: ROOT,
-    timeSeconds: 1,
-    uid: 0,
-    gid: 0,
-    gitfile: new Uint8Array(3),
-    statfs: () => {
-      throw new Error("not asked");
-    },
-  });
+  const world = new OverlayWorld({ objects, rootTreeOid: ROOT });
+  worlds.push(world);
+  return world.filesystem;
 }
 
 /** Reads a directory to its end as the kernel does: the last cookie is the next offset. */
-function list(filesystem: BaseFilesystem, sizeBytes: number, plus: boolean): Dirent[] {
+function list(filesystem: Filesystem, sizeBytes: number, plus: boolean): Dirent[] {
   const harness = new SessionHarness(filesystem);
   const all: Dirent[] = [];
   const opcode = plus ? OP.READDIRPLUS : OP.READDIR;
