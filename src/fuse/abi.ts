@@ -12,8 +12,6 @@ export const FUSE_MINOR_MIN = 31;
 /** Newest minor version spoken. */
 export const FUSE_MINOR_MAX = 45;
 export const FUSE_ROOT_ID = 1;
-/** Smallest read buffer the kernel accepts. */
-export const FUSE_MIN_READ_BUFFER_BYTES = 8192;
 
 export const OPCODE = {
   FUSE_LOOKUP: 1,
@@ -203,6 +201,134 @@ export const READ_IN = layout("fuse_read_in", 40, [
   ["flags", "u32"],
   ["padding", "u32"],
 ]);
+
+/** Which fields of fuse_setattr_in count (`valid`). */
+export const FATTR_MODE = 1 << 0;
+export const FATTR_UID = 1 << 1;
+export const FATTR_GID = 1 << 2;
+export const FATTR_SIZE = 1 << 3;
+export const FATTR_ATIME = 1 << 4;
+export const FATTR_MTIME = 1 << 5;
+export const FATTR_ATIME_NOW = 1 << 7;
+export const FATTR_MTIME_NOW = 1 << 8;
+export const FATTR_KILL_SUIDGID = 1 << 11;
+
+export const SETATTR_IN = layout("fuse_setattr_in", 88, [
+  ["valid", "u32"],
+  ["padding", "u32"],
+  ["fh", "u64"],
+  ["size", "u64"],
+  ["lock_owner", "u64"],
+  ["atime", "u64"],
+  ["mtime", "u64"],
+  ["ctime", "u64"],
+  ["atimensec", "u32"],
+  ["mtimensec", "u32"],
+  ["ctimensec", "u32"],
+  ["mode", "u32"],
+  ["unused4", "u32"],
+  ["uid", "u32"],
+  ["gid", "u32"],
+  ["unused5", "u32"],
+]);
+
+export const MKNOD_IN = layout("fuse_mknod_in", 16, [
+  ["mode", "u32"],
+  ["rdev", "u32"],
+  ["umask", "u32"],
+  ["padding", "u32"],
+]);
+
+export const MKDIR_IN = layout("fuse_mkdir_in", 8, [["mode", "u32"], ["umask", "u32"]]);
+
+/** Of CREATE and TMPFILE. */
+export const CREATE_IN = layout("fuse_create_in", 16, [
+  ["flags", "u32"],
+  ["mode", "u32"],
+  ["umask", "u32"],
+  ["open_flags", "u32"],
+]);
+
+/** Behind the entry_out in the reply to CREATE and TMPFILE. */
+export const OPEN_OUT = layout("fuse_open_out", 16, [
+  ["fh", "u64"],
+  ["open_flags", "u32"],
+  ["padding", "u32"],
+]);
+
+export const LINK_IN = layout("fuse_link_in", 8, [["oldnodeid", "u64"]]);
+
+export const RENAME_IN = layout("fuse_rename_in", 8, [["newdir", "u64"]]);
+
+export const RENAME2_IN = layout("fuse_rename2_in", 16, [
+  ["newdir", "u64"],
+  ["flags", "u32"],
+  ["padding", "u32"],
+]);
+
+/** Bit of write_flags: the writer may not keep setuid and setgid (no CAP_FSETID). */
+export const FUSE_WRITE_KILL_SUIDGID = 1 << 2;
+
+export const WRITE_IN = layout("fuse_write_in", 40, [
+  ["fh", "u64"],
+  ["offset", "u64"],
+  ["size", "u32"],
+  ["write_flags", "u32"],
+  ["lock_owner", "u64"],
+  ["flags", "u32"],
+  ["padding", "u32"],
+]);
+
+export const WRITE_OUT = layout("fuse_write_out", 8, [["size", "u32"], ["padding", "u32"]]);
+
+/** Bit of fsync_flags: fdatasync. */
+export const FUSE_FSYNC_FDATASYNC = 1 << 0;
+
+export const FSYNC_IN = layout("fuse_fsync_in", 16, [
+  ["fh", "u64"],
+  ["fsync_flags", "u32"],
+  ["padding", "u32"],
+]);
+
+export const FALLOCATE_IN = layout("fuse_fallocate_in", 32, [
+  ["fh", "u64"],
+  ["offset", "u64"],
+  ["length", "u64"],
+  ["mode", "u32"],
+  ["padding", "u32"],
+]);
+
+export const LSEEK_IN = layout("fuse_lseek_in", 24, [
+  ["fh", "u64"],
+  ["offset", "u64"],
+  ["whence", "u32"],
+  ["padding", "u32"],
+]);
+
+export const LSEEK_OUT = layout("fuse_lseek_out", 8, [["offset", "u64"]]);
+
+export const COPY_FILE_RANGE_IN = layout("fuse_copy_file_range_in", 56, [
+  ["fh_in", "u64"],
+  ["off_in", "u64"],
+  ["nodeid_out", "u64"],
+  ["fh_out", "u64"],
+  ["off_out", "u64"],
+  ["len", "u64"],
+  ["flags", "u64"],
+]);
+
+/** Of COPY_FILE_RANGE_64; COPY_FILE_RANGE is answered with a fuse_write_out. */
+export const COPY_FILE_RANGE_OUT = layout("fuse_copy_file_range_out", 8, [
+  ["bytes_copied", "u64"],
+]);
+
+/** As sent without FUSE_SETXATTR_EXT (FUSE_COMPAT_SETXATTR_IN_SIZE). */
+export const SETXATTR_IN = layout("fuse_setxattr_in", 8, [["size", "u32"], ["flags", "u32"]]);
+
+/** Of GETXATTR and LISTXATTR. */
+export const GETXATTR_IN = layout("fuse_getxattr_in", 8, [["size", "u32"], ["padding", "u32"]]);
+
+export const GETXATTR_OUT = layout("fuse_getxattr_out", 8, [["size", "u32"], ["padding", "u32"]]);
 
 export const STATFS_OUT = layout("fuse_kstatfs", 80, [
   ["blocks", "u64"],

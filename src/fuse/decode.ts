@@ -1,12 +1,17 @@
 /** Request bytes to fields. Everything read is inside the message, or `Malformed` is thrown. */
 
-import { byteString, type Name } from "../path.ts";
+import { ERRNO, FsError } from "../errno.ts";
+import { byteString, isSafeName, type Name, NAME_MAX_BYTES } from "../path.ts";
 import { IN_HEADER, type Layout } from "./abi.ts";
+import type { Caller, Time } from "./filesystem.ts";
 
-/** The message is shorter than its struct, its length field lies, or a name does not end. */
+/** No kernel sends this: shorter than its struct, a length that lies, a name that is none. */
 export class Malformed extends Error {
   override readonly name = "Malformed";
 }
+
+/** Upper halves of 64-bit numbers that a number does not hold exactly. */
+const ABOVE_2_53 = 0x200000;
 
 /** One request as it lies in the buffer. Valid until the buffer is read into again. */
 export class RequestReader {
@@ -43,8 +48,12 @@ export class RequestReader {
     return this.#number(IN_HEADER.at.nodeid);
   }
 
-  get pid(): number {
-    return this.#view.getUint32(IN_HEADER.at.pid, true);
+  get caller(): Caller {
+    return {
+      uid: this.#view.getUint32(IN_HEADER.at.uid, true),
+      gid: this.#view.getUint32(IN_HEADER.at.gid, true),
+      pid: this.#view.getUint32(IN_HEADER.at.pid, true),
+    };
   }
 
   /** The whole message, not copied. */
@@ -60,7 +69,7 @@ export class RequestReader {
   #number(at: number): number {
     const low = this.#view.getUint32(at, true);
     const high = this.#view.getUint32(at + 4, true);
-    if (high >= 0x200000) throw new Malformed("a 64-bit number above 2^53");
+    if (high >= ABOVE_2_53) throw new Malformed("a 64-bit number above 2^53");
     return high * 0x100000000 + low;
   }
 
@@ -77,7 +86,7 @@ export class RequestReader {
     return this.#view.getUint32(at, true);
   }
 
-  /** Throws Malformed above 2^53. */
+  /** A node id or a count of ours. Throws Malformed above 2^53. */
   u64(at: number): number {
     return this.#number(at);
   }
@@ -86,12 +95,52 @@ export class RequestReader {
     return this.#view.getBigUint64(at, true);
   }
 
-  /** The next NUL-terminated string. */
-  string(): Name {
-    const end = this.#bytes.indexOf(0, this.#at);
-    if (end < 0 || end >= this.#end) throw new Malformed("a name without an end");
-    const name = byteString(this.#bytes.subarray(this.#at, end));
+  /** An offset or a length, which callers are free to choose. Throws EFBIG above 2^53. */
+  offset(at: number): number {
+    if (this.#view.getUint32(at + 4, true) >= ABOVE_2_53) throw new FsError(ERRNO.EFBIG);
+    return this.#number(at);
+  }
+
+  /** Seconds beyond 2^53, on either side, are cut to it, as by a file system that keeps fewer. */
+  time(secondsAt: number, nanosecondsAt: number): Time {
+    const nanoseconds = this.#view.getUint32(nanosecondsAt, true);
+    if (nanoseconds >= 1_000_000_000) throw new Malformed("nanoseconds of a second and more");
+    const low = this.#view.getUint32(secondsAt, true);
+    const seconds = this.#view.getInt32(secondsAt + 4, true) * 0x100000000 + low;
+    const max = Number.MAX_SAFE_INTEGER;
+    return { seconds: Math.max(-max, Math.min(max, seconds)), nanoseconds };
+  }
+
+  /** The next bytes, not copied. */
+  bytes(lengthBytes: number): Uint8Array<ArrayBuffer> {
+    const from = this.#at;
+    if (this.#end - from < lengthBytes) throw new Malformed("fewer bytes than counted");
+    this.#at = from + lengthBytes;
+    return this.#bytes.subarray(from, this.#at);
+  }
+
+  /** The next NUL-terminated string: its bytes, not copied. */
+  stringBytes(): Uint8Array<ArrayBuffer> {
+    const from = this.#at;
+    const end = this.#bytes.indexOf(0, from);
+    if (end < 0 || end >= this.#end) throw new Malformed("a string without an end");
     this.#at = end + 1;
+    return this.#bytes.subarray(from, end);
+  }
+
+  /** The next string as a name in a directory. Throws ENAMETOOLONG: the kernel does not. */
+  name(): Name {
+    const name = byteString(this.stringBytes());
+    if (name.length > NAME_MAX_BYTES) throw new FsError(ERRNO.ENAMETOOLONG);
+    if (!isSafeName(name)) throw new Malformed("a name that none can have");
+    return name as Name;
+  }
+
+  /** The next string as the name of an attribute: any bytes, 255 at most (XATTR_NAME_MAX). */
+  xattrName(): Name {
+    const name = byteString(this.stringBytes());
+    if (name.length === 0) throw new Malformed("an attribute without a name");
+    if (name.length > NAME_MAX_BYTES) throw new FsError(ERRNO.ERANGE);
     return name as Name;
   }
 

@@ -4,12 +4,17 @@ import { bytesOf, type Name } from "../path.ts";
 import {
   ATTR,
   ATTR_OUT,
+  COPY_FILE_RANGE_OUT,
   DIRENT,
   DIRENT_ALIGN_BYTES,
   ENTRY_OUT,
+  GETXATTR_OUT,
   INIT_OUT,
+  LSEEK_OUT,
+  OPEN_OUT,
   OUT_HEADER,
   STATFS_OUT,
+  WRITE_OUT,
 } from "./abi.ts";
 import type { Attr, Attributes, DirentSink, Entry, StatFs } from "./filesystem.ts";
 import type { RequestReader } from "./decode.ts";
@@ -118,6 +123,14 @@ export class ReplyWriter {
     return this.#header(request, 0, ENTRY_OUT.sizeBytes);
   }
 
+  /** With a fuse_open_out: no handle, no flags. */
+  entryOpened(request: RequestReader, entry: Entry): number {
+    this.#entry(BODY, entry);
+    const end = BODY + ENTRY_OUT.sizeBytes + OPEN_OUT.sizeBytes;
+    this.bytes.fill(0, BODY + ENTRY_OUT.sizeBytes, end);
+    return this.#header(request, 0, end - BODY);
+  }
+
   attributes(request: RequestReader, attributes: Attributes): number {
     const { at } = ATTR_OUT;
     const timeoutMs = attributes.attrTimeoutMs;
@@ -140,6 +153,30 @@ export class ReplyWriter {
 
   filled(request: RequestReader, lengthBytes: number): number {
     return this.#header(request, 0, lengthBytes);
+  }
+
+  /** Of WRITE and COPY_FILE_RANGE. */
+  written(request: RequestReader, lengthBytes: number): number {
+    this.#view.setUint32(BODY + WRITE_OUT.at.size, lengthBytes, true);
+    this.#view.setUint32(BODY + WRITE_OUT.at.padding, 0, true);
+    return this.#header(request, 0, WRITE_OUT.sizeBytes);
+  }
+
+  copied(request: RequestReader, lengthBytes: number): number {
+    this.#u64(BODY + COPY_FILE_RANGE_OUT.at.bytes_copied, lengthBytes);
+    return this.#header(request, 0, COPY_FILE_RANGE_OUT.sizeBytes);
+  }
+
+  offset(request: RequestReader, offset: number): number {
+    this.#u64(BODY + LSEEK_OUT.at.offset, offset);
+    return this.#header(request, 0, LSEEK_OUT.sizeBytes);
+  }
+
+  /** How much room a value or a list of names needs. */
+  xattrSize(request: RequestReader, sizeBytes: number): number {
+    this.#view.setUint32(BODY + GETXATTR_OUT.at.size, sizeBytes, true);
+    this.#view.setUint32(BODY + GETXATTR_OUT.at.padding, 0, true);
+    return this.#header(request, 0, GETXATTR_OUT.sizeBytes);
   }
 
   statfs(request: RequestReader, stats: StatFs): number {

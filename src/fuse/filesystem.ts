@@ -113,7 +113,7 @@ export interface Filesystem {
   /** SEEK_DATA (3) and SEEK_HOLE (4) of lseek(2). ENXIO at and behind the end of the file. */
   lseek(nodeid: number, offset: number, whence: number): number | Parked;
 
-  /** chmod, chown, truncate, utimensat, open(O_TRUNC). */
+  /** chmod, chown, truncate, utimensat, open(O_TRUNC); no changes at all before some WRITEs. */
   setattr(nodeid: number, changes: AttrChanges): Attributes | Parked;
   /** open(O_CREAT), mknod, mkfifo, bind. As every new entry here, counts one lookup as LOOKUP. */
   mknod(

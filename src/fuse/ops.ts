@@ -1,38 +1,14 @@
 /**
  * One row per opcode: its name, what it does, and whether it may ever answer ENOSYS. The kernel
  * remembers ENOSYS for the life of the mount, and for FSYNC and FSYNCDIR takes it as success.
- *
- * The mount is read-only (MS_RDONLY), so the kernel itself refuses changes with EROFS; should one
- * come through (`mount -o remount,rw`), the answer is the same.
  */
 
-import { ERRNO, FsError } from "../errno.ts";
-import { BATCH_FORGET_IN, FORGET_IN, FORGET_ONE, INTERRUPT_IN, OPCODE, READ_IN } from "./abi.ts";
-import { Malformed, type RequestReader } from "./decode.ts";
-import type { ReplyWriter } from "./encode.ts";
-import { type DirentSink, type Filesystem, Parked } from "./filesystem.ts";
-
-/** What a row works with. */
-export interface OpContext {
-  readonly filesystem: Filesystem;
-  readonly request: RequestReader;
-  readonly reply: ReplyWriter;
-  /** Nodes whose lookup count this reply raises: lowered again if the kernel does not take it. */
-  readonly counted: number[];
-  /** Answers EINTR to a parked request. */
-  interrupt(unique: bigint): void;
-  /** The session ends after this reply. */
-  end(): void;
-}
-
-/** Length of the reply message; null: this opcode has none. */
-type Handled = number | Parked | null;
-
-export interface Op {
-  readonly name: string;
-  readonly mayAnswerEnosys: boolean;
-  handle(context: OpContext): Handled;
-}
+import { ERRNO } from "../errno.ts";
+import { OPCODE } from "./abi.ts";
+import * as change from "./change_ops.ts";
+import type { Handled, Op, OpContext } from "./op.ts";
+import * as read from "./read_ops.ts";
+import * as xattr from "./xattr_ops.ts";
 
 function op(name: string, handle: (context: OpContext) => Handled): Op {
   return { name, mayAnswerEnosys: false, handle };
@@ -47,97 +23,18 @@ function unneeded(name: string): Op {
   };
 }
 
-function readOnly(name: string): Op {
-  return op(name, () => {
-    throw new FsError(ERRNO.EROFS);
-  });
+/** Not needed on a mount without extended attributes. */
+function xattrOp(name: string, handle: (context: OpContext) => Handled): Op {
+  const without = unneeded(name);
+  return {
+    ...without,
+    handle: (context) => (context.filesystem.hasXattrs ? handle : without.handle)(context),
+  };
 }
 
-/** Nothing is ever dirty on a read-only mount. */
+/** There are no handles to release. */
 function nothingToDo(name: string): Op {
   return op(name, ({ request, reply }) => reply.empty(request));
-}
-
-function lookup({ filesystem, request, reply, counted }: OpContext): Handled {
-  const entry = filesystem.lookup(request.nodeid, request.string());
-  if (entry instanceof Parked) return entry;
-  if (entry.nodeid !== 0) counted.push(entry.nodeid);
-  return reply.entry(request, entry);
-}
-
-function forget({ filesystem, request }: OpContext): Handled {
-  const at = request.struct(FORGET_IN);
-  filesystem.forget(request.nodeid, request.u64(at + FORGET_IN.at.nlookup));
-  return null;
-}
-
-function batchForget({ filesystem, request }: OpContext): Handled {
-  const at = request.struct(BATCH_FORGET_IN);
-  const count = request.u32(at + BATCH_FORGET_IN.at.count);
-  if (request.remainingBytes < count * FORGET_ONE.sizeBytes) {
-    throw new Malformed("fewer forgets than counted");
-  }
-  for (let i = 0; i < count; i++) {
-    const one = request.struct(FORGET_ONE);
-    filesystem.forget(
-      request.u64(one + FORGET_ONE.at.nodeid),
-      request.u64(one + FORGET_ONE.at.nlookup),
-    );
-  }
-  return null;
-}
-
-function getattr({ filesystem, request, reply }: OpContext): Handled {
-  const attributes = filesystem.getattr(request.nodeid);
-  return attributes instanceof Parked ? attributes : reply.attributes(request, attributes);
-}
-
-function readlink({ filesystem, request, reply }: OpContext): Handled {
-  const target = filesystem.readlink(request.nodeid);
-  return target instanceof Parked ? target : reply.bytesReply(request, target);
-}
-
-function read({ filesystem, request, reply }: OpContext): Handled {
-  const at = request.struct(READ_IN);
-  const offset = request.u64(at + READ_IN.at.offset);
-  const size = Math.min(request.u32(at + READ_IN.at.size), reply.maxBodyBytes);
-  const count = filesystem.read(request.nodeid, offset, reply.body(size));
-  return count instanceof Parked ? count : reply.filled(request, count);
-}
-
-function readdir({ filesystem, request, reply }: OpContext): Handled {
-  const at = request.struct(READ_IN);
-  const sink = reply.dirents(request.u32(at + READ_IN.at.size));
-  const parked = filesystem.readdir(request.nodeid, request.u64(at + READ_IN.at.offset), sink);
-  return parked ?? reply.filled(request, sink.lengthBytes);
-}
-
-function readdirplus({ filesystem, request, reply, counted }: OpContext): Handled {
-  const at = request.struct(READ_IN);
-  const sink = reply.dirents(request.u32(at + READ_IN.at.size));
-  const counting: DirentSink = {
-    fits: (name) => sink.fits(name),
-    add: (name, ino, type, off) => sink.add(name, ino, type, off),
-    addPlus(name, ino, type, off, entry) {
-      const added = sink.addPlus(name, ino, type, off, entry);
-      if (added && entry !== null) counted.push(entry.nodeid);
-      return added;
-    },
-  };
-  const offset = request.u64(at + READ_IN.at.offset);
-  const parked = filesystem.readdirplus(request.nodeid, offset, counting);
-  return parked ?? reply.filled(request, sink.lengthBytes);
-}
-
-function interrupt({ request, interrupt }: OpContext): Handled {
-  const at = request.struct(INTERRUPT_IN);
-  interrupt(request.bits64(at + INTERRUPT_IN.at.unique));
-  return null;
-}
-
-function destroy({ request, reply, end }: OpContext): Handled {
-  end();
-  return reply.empty(request);
 }
 
 /** The kernel waits for no reply to these, not even to one that is malformed (fs/fuse/dev.c). */
@@ -150,55 +47,52 @@ export const UNANSWERED: ReadonlySet<number> = new Set([
 
 /** Every opcode but INIT, which the session answers. */
 export const OPS: ReadonlyMap<number, Op> = new Map<number, Op>([
-  [OPCODE.FUSE_LOOKUP, op("LOOKUP", lookup)],
-  [OPCODE.FUSE_FORGET, op("FORGET", forget)],
-  [OPCODE.FUSE_BATCH_FORGET, op("BATCH_FORGET", batchForget)],
-  [OPCODE.FUSE_GETATTR, op("GETATTR", getattr)],
-  [OPCODE.FUSE_READLINK, op("READLINK", readlink)],
-  [OPCODE.FUSE_READ, op("READ", read)],
-  [OPCODE.FUSE_READDIR, op("READDIR", readdir)],
-  [OPCODE.FUSE_READDIRPLUS, op("READDIRPLUS", readdirplus)],
-  [
-    OPCODE.FUSE_STATFS,
-    op("STATFS", ({ filesystem, request, reply }) => reply.statfs(request, filesystem.statfs())),
-  ],
-  [OPCODE.FUSE_INTERRUPT, op("INTERRUPT", interrupt)],
-  [OPCODE.FUSE_DESTROY, op("DESTROY", destroy)],
+  [OPCODE.FUSE_LOOKUP, op("LOOKUP", read.lookup)],
+  [OPCODE.FUSE_FORGET, op("FORGET", read.forget)],
+  [OPCODE.FUSE_BATCH_FORGET, op("BATCH_FORGET", read.batchForget)],
+  [OPCODE.FUSE_GETATTR, op("GETATTR", read.getattr)],
+  [OPCODE.FUSE_READLINK, op("READLINK", read.readlink)],
+  [OPCODE.FUSE_READ, op("READ", read.read)],
+  [OPCODE.FUSE_READDIR, op("READDIR", read.readdir)],
+  [OPCODE.FUSE_READDIRPLUS, op("READDIRPLUS", read.readdirplus)],
+  [OPCODE.FUSE_STATFS, op("STATFS", read.statfs)],
+  [OPCODE.FUSE_LSEEK, op("LSEEK", read.lseek)],
+  [OPCODE.FUSE_SETATTR, op("SETATTR", change.setattr)],
+  [OPCODE.FUSE_MKNOD, op("MKNOD", change.mknod)],
+  [OPCODE.FUSE_MKDIR, op("MKDIR", change.mkdir)],
+  [OPCODE.FUSE_SYMLINK, op("SYMLINK", change.symlink)],
+  [OPCODE.FUSE_LINK, op("LINK", change.link)],
+  [OPCODE.FUSE_UNLINK, op("UNLINK", change.unlink)],
+  [OPCODE.FUSE_RMDIR, op("RMDIR", change.rmdir)],
+  [OPCODE.FUSE_RENAME, op("RENAME", change.rename)],
+  [OPCODE.FUSE_RENAME2, op("RENAME2", change.rename2)],
+  [OPCODE.FUSE_TMPFILE, op("TMPFILE", change.tmpfile)],
+  [OPCODE.FUSE_WRITE, op("WRITE", change.write)],
+  [OPCODE.FUSE_FALLOCATE, op("FALLOCATE", change.fallocate)],
+  [OPCODE.FUSE_COPY_FILE_RANGE, op("COPY_FILE_RANGE", change.copyFileRange)],
+  [OPCODE.FUSE_COPY_FILE_RANGE_64, op("COPY_FILE_RANGE_64", change.copyFileRange64)],
+  [OPCODE.FUSE_FSYNC, op("FSYNC", change.fsync)],
+  [OPCODE.FUSE_FSYNCDIR, op("FSYNCDIR", change.fsyncdir)],
+  [OPCODE.FUSE_GETXATTR, xattrOp("GETXATTR", xattr.getxattr)],
+  [OPCODE.FUSE_LISTXATTR, xattrOp("LISTXATTR", xattr.listxattr)],
+  [OPCODE.FUSE_SETXATTR, xattrOp("SETXATTR", xattr.setxattr)],
+  [OPCODE.FUSE_REMOVEXATTR, xattrOp("REMOVEXATTR", xattr.removexattr)],
+  [OPCODE.FUSE_INTERRUPT, op("INTERRUPT", read.interrupt)],
+  [OPCODE.FUSE_DESTROY, op("DESTROY", read.destroy)],
   [OPCODE.FUSE_NOTIFY_REPLY, op("NOTIFY_REPLY", () => null)],
   [OPCODE.FUSE_OPEN, unneeded("OPEN")],
   [OPCODE.FUSE_OPENDIR, unneeded("OPENDIR")],
+  [OPCODE.FUSE_CREATE, unneeded("CREATE")],
   [OPCODE.FUSE_FLUSH, unneeded("FLUSH")],
   [OPCODE.FUSE_ACCESS, unneeded("ACCESS")],
   [OPCODE.FUSE_STATX, unneeded("STATX")],
-  [OPCODE.FUSE_GETXATTR, unneeded("GETXATTR")],
-  [OPCODE.FUSE_LISTXATTR, unneeded("LISTXATTR")],
-  [OPCODE.FUSE_LSEEK, unneeded("LSEEK")],
   [OPCODE.FUSE_BMAP, unneeded("BMAP")],
   [OPCODE.FUSE_IOCTL, unneeded("IOCTL")],
   [OPCODE.FUSE_POLL, unneeded("POLL")],
   [OPCODE.FUSE_GETLK, unneeded("GETLK")],
   [OPCODE.FUSE_SETLK, unneeded("SETLK")],
   [OPCODE.FUSE_SETLKW, unneeded("SETLKW")],
-  [OPCODE.FUSE_COPY_FILE_RANGE, unneeded("COPY_FILE_RANGE")],
-  [OPCODE.FUSE_COPY_FILE_RANGE_64, unneeded("COPY_FILE_RANGE_64")],
   [OPCODE.FUSE_SYNCFS, unneeded("SYNCFS")],
   [OPCODE.FUSE_RELEASE, nothingToDo("RELEASE")],
   [OPCODE.FUSE_RELEASEDIR, nothingToDo("RELEASEDIR")],
-  [OPCODE.FUSE_FSYNC, nothingToDo("FSYNC")],
-  [OPCODE.FUSE_FSYNCDIR, nothingToDo("FSYNCDIR")],
-  [OPCODE.FUSE_SETATTR, readOnly("SETATTR")],
-  [OPCODE.FUSE_SYMLINK, readOnly("SYMLINK")],
-  [OPCODE.FUSE_MKNOD, readOnly("MKNOD")],
-  [OPCODE.FUSE_MKDIR, readOnly("MKDIR")],
-  [OPCODE.FUSE_UNLINK, readOnly("UNLINK")],
-  [OPCODE.FUSE_RMDIR, readOnly("RMDIR")],
-  [OPCODE.FUSE_RENAME, readOnly("RENAME")],
-  [OPCODE.FUSE_RENAME2, readOnly("RENAME2")],
-  [OPCODE.FUSE_LINK, readOnly("LINK")],
-  [OPCODE.FUSE_WRITE, readOnly("WRITE")],
-  [OPCODE.FUSE_SETXATTR, readOnly("SETXATTR")],
-  [OPCODE.FUSE_REMOVEXATTR, readOnly("REMOVEXATTR")],
-  [OPCODE.FUSE_CREATE, readOnly("CREATE")],
-  [OPCODE.FUSE_FALLOCATE, readOnly("FALLOCATE")],
-  [OPCODE.FUSE_TMPFILE, readOnly("TMPFILE")],
 ]);

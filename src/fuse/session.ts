@@ -21,7 +21,6 @@ import { ERRNO, errnoName, FsError } from "../errno.ts";
 import { Bug } from "../failure.ts";
 import {
   FUSE_KERNEL_VERSION,
-  FUSE_MIN_READ_BUFFER_BYTES,
   FUSE_MINOR_MAX,
   FUSE_MINOR_MIN,
   INIT_IN,
@@ -32,7 +31,8 @@ import { Malformed, RequestReader } from "./decode.ts";
 import { ReplyWriter } from "./encode.ts";
 import { type Filesystem, Parked } from "./filesystem.ts";
 import { negotiateFlags } from "./init_flags.ts";
-import { type OpContext, OPS, UNANSWERED } from "./ops.ts";
+import type { OpContext } from "./op.ts";
+import { OPS, UNANSWERED } from "./ops.ts";
 
 /** Where requests come from: /dev/fuse, or a test. */
 export interface Device {
@@ -67,8 +67,8 @@ export interface SessionOptions {
 
 export type SessionEnd = "unmounted" | "aborted" | "refused" | "failed";
 
-const MAX_WRITE_BYTES = 128 * 1024;
-const MAX_REPLY_BYTES = 1024 * 1024;
+/** What one READ, READDIR or WRITE carries: 256 pages, the kernel's own limit too. */
+const MAX_DATA_BYTES = 1024 * 1024;
 const PAGE_BYTES = 4096;
 /** With the default of 12, a dozen parked cold reads stop the reads of local files. */
 const MAX_BACKGROUND = 65535;
@@ -90,7 +90,7 @@ export class Session {
   readonly #now: () => number;
   readonly #buffer: Uint8Array<ArrayBuffer>;
   readonly #request: RequestReader;
-  readonly #reply = new ReplyWriter(MAX_REPLY_BYTES);
+  readonly #reply = new ReplyWriter(MAX_DATA_BYTES);
   readonly #parked = new Map<bigint, ParkedRequest>();
   readonly #waiting = new Map<string, Set<ParkedRequest>>();
   readonly #unknownOpcodes = new Set<number>();
@@ -104,9 +104,8 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#buffer = new Uint8Array(
-      Math.max(FUSE_MIN_READ_BUFFER_BYTES, MAX_WRITE_BYTES + PAGE_BYTES),
-    );
+    // The kernel wants room for the largest WRITE with its headers (fuse_dev_do_read).
+    this.#buffer = new Uint8Array(MAX_DATA_BYTES + PAGE_BYTES);
     this.#request = new RequestReader(this.#buffer);
     this.#context = {
       filesystem: options.filesystem,
@@ -255,8 +254,8 @@ export class Session {
       ...negotiateFlags(offered),
       maxBackground: MAX_BACKGROUND,
       congestionThreshold: MAX_BACKGROUND,
-      maxWriteBytes: MAX_WRITE_BYTES,
-      maxPages: MAX_REPLY_BYTES / PAGE_BYTES,
+      maxWriteBytes: MAX_DATA_BYTES,
+      maxPages: MAX_DATA_BYTES / PAGE_BYTES,
     };
     if (major > FUSE_KERNEL_VERSION) {
       return this.#reply.init(request, FUSE_KERNEL_VERSION, { ...reply, minor: FUSE_MINOR_MAX });
@@ -312,7 +311,8 @@ export class Session {
   }
 
   #toErrno(error: unknown, request: RequestReader): number {
-    if (error instanceof FsError) return error.errno;
+    // ENOSYS is for rows to answer: from further below it would be the kernel's answer for good.
+    if (error instanceof FsError && error.errno !== ERRNO.ENOSYS) return error.errno;
     if (error instanceof Bug) throw error;
     const opcode = request.opcode;
     this.#options.log.warn("Request failed", {

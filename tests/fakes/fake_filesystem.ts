@@ -1,7 +1,7 @@
 /** A file system whose answers a test writes down; what was called is kept. */
 
 import { ERRNO, FsError } from "../../src/errno.ts";
-import type { Attr, Entry, Filesystem } from "../../src/fuse/filesystem.ts";
+import { type Attr, type Entry, type Filesystem, Parked } from "../../src/fuse/filesystem.ts";
 import { byteString } from "../../src/path.ts";
 
 type Method = Exclude<keyof Filesystem, "hasXattrs">;
@@ -52,6 +52,46 @@ export const ENTRY: Entry = {
   attrTimeoutMs: 1500,
   attr: ATTR,
 };
+
+/** Of an entry or of attributes that are asked for again at once. */
+export const ATTRIBUTES = { attr: NO_ATTR, attrTimeoutMs: 0 };
+
+const newEntry = () => ({ ...ATTRIBUTES, nodeid: 2, entryTimeoutMs: 0 });
+
+/** Everything that may park is done, whatever was asked; entries are node 2. */
+export const DONE = {
+  lookup: newEntry,
+  getattr: () => ATTRIBUTES,
+  readlink: () => new Uint8Array(1),
+  read: () => 0,
+  readdir: () => {},
+  readdirplus: () => {},
+  lseek: () => 0,
+  setattr: () => ATTRIBUTES,
+  mknod: newEntry,
+  mkdir: newEntry,
+  symlink: newEntry,
+  link: newEntry,
+  tmpfile: newEntry,
+  unlink: () => {},
+  rmdir: () => {},
+  rename: () => {},
+  write: () => {},
+  fallocate: () => {},
+  copyFileRange: () => 0,
+  fsync: () => {},
+  fsyncdir: () => {},
+  getxattr: () => new Uint8Array(1),
+  listxattr: () => new Uint8Array(1),
+  setxattr: () => {},
+  removexattr: () => {},
+} satisfies Script;
+
+/** Everything that may park waits for `key`. */
+export function parking(key: string): Script {
+  const wait = () => new Parked(key);
+  return Object.fromEntries(Object.keys(DONE).map((method) => [method, wait]));
+}
 
 /** One argument as kept: bytes as a byte string. */
 export type Seen = number | string | boolean | object;

@@ -77,16 +77,37 @@ export const OP = {
   LOOKUP: 1,
   FORGET: 2,
   GETATTR: 3,
+  SETATTR: 4,
   READLINK: 5,
+  SYMLINK: 6,
+  MKNOD: 8,
+  MKDIR: 9,
+  UNLINK: 10,
+  RMDIR: 11,
+  RENAME: 12,
+  LINK: 13,
   READ: 15,
+  WRITE: 16,
   STATFS: 17,
+  FSYNC: 20,
+  SETXATTR: 21,
+  GETXATTR: 22,
+  LISTXATTR: 23,
+  REMOVEXATTR: 24,
   INIT: 26,
   READDIR: 28,
+  FSYNCDIR: 30,
   INTERRUPT: 36,
   DESTROY: 38,
   NOTIFY_REPLY: 41,
   BATCH_FORGET: 42,
+  FALLOCATE: 43,
   READDIRPLUS: 44,
+  RENAME2: 45,
+  LSEEK: 46,
+  COPY_FILE_RANGE: 47,
+  TMPFILE: 51,
+  COPY_FILE_RANGE_64: 53,
 } as const;
 
 export function initRequest(
@@ -117,6 +138,38 @@ export function readBody(offset: number | bigint, size: number): number[] {
 
 export function readRequest(unique: number, nodeid: number, offset: number, size: number) {
   return request({ opcode: OP.READ, unique, nodeid }, readBody(offset, size));
+}
+
+export function writeRequest(
+  unique: number,
+  nodeid: number,
+  offset: number | bigint,
+  data: ArrayLike<number>,
+) {
+  return request({ opcode: OP.WRITE, unique, nodeid }, writeBody(offset, data));
+}
+
+export function writeBody(offset: number | bigint, data: ArrayLike<number>): number[] {
+  // fh, offset, size, write_flags, lock_owner, flags, padding
+  const head = [...u64(0), ...u64(offset), ...u32(data.length), ...u32(0), ...u64(0), ...u64(0)];
+  return head.concat(Array.from(data));
+}
+
+/** `valid` says which of the fields count; of the others no more than zeros. */
+export function setattrBody(valid: number, size: number | bigint = 0): number[] {
+  // valid, padding, fh, size, the rest
+  return [...u32(valid), ...u32(0), ...u64(0), ...u64(size), ...new Array(64).fill(0)];
+}
+
+/** Body of COPY_FILE_RANGE and COPY_FILE_RANGE_64. */
+export function copyBody(
+  from: number | bigint,
+  to: number | bigint,
+  length: number | bigint,
+  flags: number | bigint = 0,
+): number[] {
+  // fh_in, off_in, nodeid_out, fh_out, off_out, len, flags
+  return [0, from, 3, 0, to, length, flags].flatMap(u64);
 }
 
 export function interruptRequest(unique: number, interrupted: number) {

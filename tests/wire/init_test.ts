@@ -79,7 +79,7 @@ Deno.test("INIT of 7.45 byte by byte", () => {
       2160c651          # flags
       ffff              # max_background
       ffff              # congestion_threshold
-      00000200          # max_write 128 KiB
+      00001000          # max_write 1 MiB
       01000000          # time_gran: nanoseconds
       0001              # max_pages 256
       0000              # map_alignment

@@ -3,32 +3,36 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Bug } from "../../src/failure.ts";
-import { FakeFilesystem, NO_ATTR, type Script } from "../fakes/fake_filesystem.ts";
+import {
+  ATTRIBUTES,
+  DONE,
+  FakeFilesystem,
+  parking,
+  type Script,
+} from "../fakes/fake_filesystem.ts";
 import { SessionHarness } from "../fakes/session_harness.ts";
 import {
+  cName,
+  copyBody,
   fromLe,
   getattrRequest,
   hex,
   interruptRequest,
   le,
-  lookupRequest,
   OP,
   parseReply,
   readBody,
   request,
+  setattrBody,
   u32,
   u64,
+  writeBody,
 } from "../fakes/wire_bytes.ts";
-import { FIXED_ANSWERS, GOLDEN, parking } from "./golden.ts";
+import { FIXED_ANSWERS, GOLDEN } from "./golden.ts";
 
 const EIO = -5;
 const ALIVE = 0xa11fe;
 const UNANSWERED = new Set<number>([OP.FORGET, OP.BATCH_FORGET, OP.INTERRUPT, OP.NOTIFY_REPLY]);
-
-const ATTRIBUTES = {
-  attr: NO_ATTR,
-  attrTimeoutMs: 0,
-};
 
 /** Sends one bad message and then a good one; the replies to the bad one. */
 function send(script: Script, bad: Uint8Array, unique: bigint) {
@@ -56,21 +60,26 @@ for (const golden of GOLDEN.filter(({ name }) => name !== "DESTROY")) {
   const unique = fromLe(message, 8, 8);
 
   Deno.test(`${golden.name} cut at every length: EIO, and the session lives`, () => {
+    const filesystem = new FakeFilesystem(golden.script);
+    const harness = new SessionHarness(filesystem);
+    const expected = { replies: [] as string[], log: [] as string[], calls: [] as unknown[] };
     for (let length = 0; length < message.length; length++) {
-      const { reply, log, calls } = send(golden.script, cut(message, length), unique);
-      const at = `at ${length}`;
-      if (length < 40) {
-        assert.equal(reply, undefined, at);
-        assert.equal(log[0]?.message, "Request with a broken header", at);
-      } else if (UNANSWERED.has(opcode)) {
-        assert.equal(reply, undefined, at);
-        if (golden.neededBytes > 0) assert.equal(log[0]?.message, "Request failed", at);
-      } else if (length < 40 + golden.neededBytes) {
-        assert.equal(reply?.error, EIO, at);
-        assert.equal(log[0]?.message, "Request failed", at);
-        assert.equal(log[0]?.fields["malformed"], true, at);
-        assert.deepEqual(calls.filter(([name]) => name !== "getattr"), [], at);
-      } else assert.equal(reply?.error, 0, at);
+      harness.device.push(cut(message, length));
+      const enough = length >= 40 + golden.neededBytes;
+      if (enough) expected.calls.push(...golden.calls);
+      else expected.log.push(length < 40 ? "Request with a broken header" : "Request failed");
+      if (length < 40 || UNANSWERED.has(opcode)) continue;
+      expected.replies.push(`${unique}: ${enough ? 0 : EIO}`);
+    }
+    assert.equal(harness.run(), "unmounted");
+    const replies = harness.replies.map(parseReply);
+    assert.deepEqual({
+      replies: replies.map((reply) => `${reply.unique}: ${reply.error}`),
+      log: harness.log.map(({ message }) => message),
+      calls: filesystem.calls,
+    }, expected);
+    for (const { message, fields } of harness.log) {
+      if (message === "Request failed") assert.equal(fields["malformed"], true);
     }
   });
 
@@ -98,27 +107,68 @@ Deno.test("opcodes answered from the header alone do not mind a cut body", () =>
   assert.deepEqual(harness.replies.map((reply) => parseReply(reply).error), expected);
 });
 
-Deno.test("a name without NUL: EIO, also when a NUL lies behind the message", () => {
-  for (const name of ["", "a", "abcdefgh", "x".repeat(300)]) {
-    // The message before leaves zeros and letters in the buffer.
-    const before = lookupRequest(5, 1, "y".repeat(400));
-    const bytes = Array.from(name, (char) => char.charCodeAt(0));
-    const filesystem = new FakeFilesystem();
-    const harness = new SessionHarness(filesystem);
-    harness.device.push(before, request({ opcode: OP.LOOKUP, unique: 6 }, bytes));
-    harness.run();
-    assert.equal(harness.device.replyTo(6).error, EIO);
-    assert.equal(filesystem.callsOf("lookup").length, 1);
-  }
-});
+/** Each opcode that takes a name in a directory, with the bytes before and behind that name. */
+const NAMED: readonly (readonly [string, number, number[], number[]])[] = [
+  ["LOOKUP", OP.LOOKUP, [], []],
+  ["MKNOD", OP.MKNOD, new Array(16).fill(0), []],
+  ["MKDIR", OP.MKDIR, u64(0), []],
+  ["SYMLINK", OP.SYMLINK, [], cName("target")],
+  ["LINK", OP.LINK, u64(2), []],
+  ["UNLINK", OP.UNLINK, [], []],
+  ["RMDIR", OP.RMDIR, [], []],
+  ["RENAME from", OP.RENAME, u64(2), cName("new")],
+  ["RENAME to", OP.RENAME, [...u64(2), ...cName("old")], []],
+  ["RENAME2 from", OP.RENAME2, [...u64(2), ...u64(0)], cName("new")],
+  ["RENAME2 to", OP.RENAME2, [...u64(2), ...u64(0), ...cName("old")], []],
+];
 
-Deno.test("an empty name and a name of 65,000 bytes reach the file system", () => {
-  const filesystem = new FakeFilesystem();
-  const harness = new SessionHarness(filesystem);
-  harness.device.push(lookupRequest(1, 1, ""), lookupRequest(2, 1, "n".repeat(65_000)));
-  harness.run();
-  assert.deepEqual(filesystem.callsOf("lookup"), [[1, ""], [1, "n".repeat(65_000)]]);
-});
+/** Reply to one request whose file system does whatever it is asked; who was asked. */
+function ask(opcode: number, body: ArrayLike<number>) {
+  const { reply, calls, log } = send(DONE, request({ opcode, unique: 6, nodeid: 2 }, body), 6n);
+  return { error: reply?.error, calls: calls.slice(0, -1), log };
+}
+
+for (const [kind, opcode, before, behind] of NAMED) {
+  const bodyOf = (name: string) => [...before, ...cName(name), ...behind];
+
+  Deno.test(`${kind}: 255 bytes are a name, more are ENAMETOOLONG`, () => {
+    const { error, calls } = ask(opcode, bodyOf("n".repeat(255)));
+    assert.equal(error, 0);
+    assert.equal(calls.length, 1);
+    for (const length of [256, 300, 65_000]) {
+      const { error, calls, log } = ask(opcode, bodyOf("n".repeat(length)));
+      assert.equal(error, -36, `${length} bytes`);
+      assert.deepEqual(calls, []);
+      assert.deepEqual(log, []);
+    }
+  });
+
+  Deno.test(`${kind}: what no directory can hold is EIO`, () => {
+    for (const name of ["", ".", "..", "/", "a/b", "../x"]) {
+      const { error, calls, log } = ask(opcode, bodyOf(name));
+      assert.equal(error, EIO, `name "${name}"`);
+      assert.deepEqual(calls, []);
+      assert.equal(log[0]?.fields["malformed"], true);
+    }
+  });
+
+  Deno.test(`${kind}: a name without NUL is EIO, also when a NUL lies behind the message`, () => {
+    for (const name of ["", "a", "abcdefgh", "x".repeat(300)]) {
+      const body = [...before, ...cName(name).slice(0, -1)];
+      const filesystem = new FakeFilesystem({ getattr: () => ATTRIBUTES });
+      const harness = new SessionHarness(filesystem);
+      // The message before leaves zeros and letters in the buffer.
+      const filled = new Array(500).fill(0x79, 0, 400);
+      harness.device.push(
+        request({ opcode: OP.SETXATTR, unique: 5 }, filled),
+        request({ opcode, unique: 6, nodeid: 2 }, body),
+      );
+      harness.run();
+      assert.equal(harness.device.replyTo(6).error, EIO, name);
+      assert.deepEqual(filesystem.calls, []);
+    }
+  });
+}
 
 Deno.test("BATCH_FORGET with a count that is too large: no reply and nothing is forgotten", () => {
   const one = [...u64(2), ...u64(1)];
@@ -162,6 +212,95 @@ Deno.test("a nodeid, offset or nlookup of 2^53 or more: EIO, never another numbe
     const { reply, calls } = send({}, forget, 3n);
     assert.equal(reply, undefined);
     assert.deepEqual(calls, [["getattr", 1]]);
+  }
+});
+
+Deno.test("node ids in the body of 2^53 or more: EIO", () => {
+  for (const value of [2n ** 53n, 2n ** 64n - 1n]) {
+    const bodies: readonly (readonly [number, number[]])[] = [
+      [OP.LINK, [...u64(value), ...cName("a")]],
+      [OP.RENAME, [...u64(value), ...cName("a"), ...cName("b")]],
+      [OP.RENAME2, [...u64(value), ...u64(0), ...cName("a"), ...cName("b")]],
+      [OP.COPY_FILE_RANGE, [
+        ...copyBody(0, 0, 1).slice(0, 16),
+        ...u64(value),
+        ...u64(0),
+        ...u64(0),
+        ...u64(1),
+        ...u64(0),
+      ]],
+    ];
+    for (const [opcode, body] of bodies) {
+      const { error, calls } = ask(opcode, body);
+      assert.equal(error, EIO, `opcode ${opcode}`);
+      assert.deepEqual(calls, []);
+    }
+  }
+});
+
+Deno.test("a range of a file that ends above 2^53 is EFBIG, one that ends there is taken", () => {
+  const max = Number.MAX_SAFE_INTEGER;
+  const fallocate = (offset: number | bigint, length: number | bigint) =>
+    [0, offset, length, 0].flatMap(u64);
+  const rows: readonly (readonly [number, number[], number])[] = [
+    [OP.SETATTR, setattrBody(8, max), 0],
+    [OP.SETATTR, setattrBody(8, 2n ** 53n), -27],
+    [OP.SETATTR, setattrBody(8, 2n ** 63n - 1n), -27],
+    [OP.SETATTR, setattrBody(0, 2n ** 63n), 0],
+    [OP.WRITE, writeBody(max - 3, [1, 2, 3]), 0],
+    [OP.WRITE, writeBody(max - 2, [1, 2, 3]), -27],
+    [OP.WRITE, writeBody(2n ** 53n, [1]), -27],
+    [OP.WRITE, writeBody(2n ** 63n - 2n, [1]), -27],
+    [OP.FALLOCATE, fallocate(max - 4096, 4096), 0],
+    [OP.FALLOCATE, fallocate(max - 4095, 4096), -27],
+    [OP.FALLOCATE, fallocate(0, 2n ** 62n), -27],
+    [OP.FALLOCATE, fallocate(2n ** 62n, 1), -27],
+    [OP.COPY_FILE_RANGE_64, copyBody(0, 0, max), 0],
+    [OP.COPY_FILE_RANGE_64, copyBody(1, 0, max), -27],
+    [OP.COPY_FILE_RANGE_64, copyBody(0, 1, max), -27],
+    [OP.COPY_FILE_RANGE_64, copyBody(2n ** 53n, 0, 1), -27],
+    [OP.COPY_FILE_RANGE, copyBody(0, 2n ** 53n, 1), -27],
+    [OP.COPY_FILE_RANGE, copyBody(0, 0, max), 0],
+  ];
+  for (const [opcode, body, expected] of rows) {
+    const { error, calls, log } = ask(opcode, body);
+    assert.equal(error, expected, `opcode ${opcode}, body ${body.slice(0, 56)}`);
+    assert.equal(calls.length, expected === 0 ? 1 : 0);
+    assert.deepEqual(log, []);
+  }
+});
+
+Deno.test("WRITE and SETXATTR with other than the bytes they count", () => {
+  const write = writeBody(0, [1, 2, 3]);
+  const setxattr = (count: number) => [...u32(count), ...u32(0), ...cName("user.x"), 1, 2, 3];
+  const withXattrs = { ...DONE, hasXattrs: true };
+  const send3 = (opcode: number, body: number[]) =>
+    send(withXattrs, request({ opcode, unique: 6, nodeid: 2 }, body), 6n);
+  for (const count of [4, 5, 0x7fffffff, 0xffffffff]) {
+    write.splice(16, 4, ...u32(count));
+    for (
+      const { reply, calls, log } of [send3(OP.WRITE, write), send3(OP.SETXATTR, setxattr(count))]
+    ) {
+      assert.equal(reply?.error, EIO, `count ${count}`);
+      assert.deepEqual(calls, [["getattr", 1]]);
+      assert.equal(log[0]?.fields["malformed"], true);
+    }
+  }
+  write.splice(16, 4, ...u32(2));
+  assert.deepEqual(send3(OP.WRITE, write).calls[0], ["write", 2, 0, "\x01\x02", false]);
+  const { calls } = send3(OP.SETXATTR, setxattr(0));
+  assert.deepEqual(calls[0], ["setxattr", 2, "user.x", "", 0]);
+});
+
+Deno.test("nanoseconds of a second and more: EIO, unless they do not count", () => {
+  for (const [valid, at] of [[16, 56], [32, 60]] as const) {
+    const body = setattrBody(valid);
+    body.splice(at, 4, ...u32(1_000_000_000));
+    assert.equal(ask(OP.SETATTR, body).error, EIO);
+    body.splice(0, 4, ...u32(valid << 3));
+    assert.equal(ask(OP.SETATTR, body).error, 0, "to now");
+    body.splice(0, 4, ...u32(0));
+    assert.equal(ask(OP.SETATTR, body).error, 0, "not at all");
   }
 });
 
@@ -269,7 +408,7 @@ Deno.test("property: whatever parks, wakes and is interrupted is answered once a
         fc.oneof(
           fc.record({
             kind: fc.constant("ask" as const),
-            opcode: fc.constantFrom(1, 3, 5, 15, 28, 44),
+            opcode: fc.constantFrom(1, 3, 5, 15, 28, 44, 4, 9, 16, 20, 46),
           }),
           fc.record({
             kind: fc.constant("interrupt" as const),
@@ -286,7 +425,14 @@ Deno.test("property: whatever parks, wakes and is interrupted is answered once a
         for (const step of steps) {
           harness.device.onWait(() => {
             if (step.kind === "ask") {
-              const body = step.opcode === OP.LOOKUP ? [0x61, 0] : readBody(0, 4096);
+              const bodies: Record<number, number[]> = {
+                [OP.LOOKUP]: cName("a"),
+                [OP.SETATTR]: setattrBody(8, 5),
+                [OP.MKDIR]: [...u64(0o755), ...cName("a")],
+                [OP.WRITE]: writeBody(7, [1, 2, 3]),
+                [OP.LSEEK]: [0, 7, 3].flatMap(u64),
+              };
+              const body = bodies[step.opcode] ?? readBody(0, 4096);
               harness.device.push(request({ opcode: step.opcode, unique: ++asked }, body));
             } else if (step.kind === "interrupt") {
               harness.device.push(interruptRequest(1000, step.unique));
@@ -310,15 +456,6 @@ Deno.test("property: whatever parks, wakes and is interrupted is answered once a
     { numRuns: 200 },
   );
 });
-
-const DONE: Script = {
-  lookup: () => ({ ...ATTRIBUTES, nodeid: 2, entryTimeoutMs: 0 }),
-  getattr: () => ATTRIBUTES,
-  readlink: () => new Uint8Array(1),
-  read: () => 0,
-  readdir: () => {},
-  readdirplus: () => {},
-};
 
 Deno.test("a Bug is no malformed message: it ends the session", () => {
   const harness = new SessionHarness(

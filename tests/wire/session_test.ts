@@ -6,9 +6,17 @@ import { Bug } from "../../src/failure.ts";
 import { type Entry, Parked } from "../../src/fuse/filesystem.ts";
 import { PARKED_TIMEOUT_MS } from "../../src/fuse/session.ts";
 import type { Name } from "../../src/path.ts";
-import { FakeFilesystem, NO_ATTR, type Script } from "../fakes/fake_filesystem.ts";
+import {
+  ATTRIBUTES,
+  DONE,
+  FakeFilesystem,
+  parking,
+  type Script,
+} from "../fakes/fake_filesystem.ts";
 import { SessionHarness } from "../fakes/session_harness.ts";
 import {
+  cName,
+  copyBody,
   getattrRequest,
   interruptRequest,
   lookupRequest,
@@ -16,42 +24,75 @@ import {
   readBody,
   readRequest,
   request,
+  setattrBody,
+  u64,
+  writeRequest,
 } from "../fakes/wire_bytes.ts";
-import { parking } from "./golden.ts";
 
 const EINTR = -4;
 const EIO = -5;
-
-const ATTRIBUTES = {
-  attr: NO_ATTR,
-  attrTimeoutMs: 0,
-};
 
 function entry(nodeid: number): Entry {
   return { ...ATTRIBUTES, nodeid, entryTimeoutMs: 0 };
 }
 
-const DONE: Script = {
-  lookup: () => entry(2),
-  getattr: () => ATTRIBUTES,
-  readlink: () => new Uint8Array(1),
-  read: () => 0,
-  readdir: () => {},
-  readdirplus: () => {},
-};
+const TWO_NAMES = [...cName("a"), ...cName("b")];
+
+type Kind = readonly [string, (unique: number) => Uint8Array];
+
+/** Those whose reply is a new entry, which counts a lookup. */
+const CREATORS: readonly Kind[] = [
+  [
+    "MKNOD",
+    (unique) => request({ opcode: OP.MKNOD, unique }, [...u64(5), ...u64(6), ...TWO_NAMES]),
+  ],
+  ["MKDIR", (unique) => request({ opcode: OP.MKDIR, unique }, [...u64(0o755), ...TWO_NAMES])],
+  ["SYMLINK", (unique) => request({ opcode: OP.SYMLINK, unique }, TWO_NAMES)],
+  ["LINK", (unique) => request({ opcode: OP.LINK, unique }, [...u64(2), ...TWO_NAMES])],
+  ["TMPFILE", (unique) => request({ opcode: OP.TMPFILE, unique }, [...u64(5), ...u64(6), 47, 0])],
+];
 
 /** One request of each kind that may park. */
-const KINDS: readonly (readonly [string, (unique: number) => Uint8Array])[] = [
+const KINDS: readonly Kind[] = [
   ["LOOKUP", (unique) => lookupRequest(unique, 1, "a")],
   ["GETATTR", (unique) => getattrRequest(unique, 2)],
   ["READLINK", (unique) => request({ opcode: OP.READLINK, unique, nodeid: 2 })],
   ["READ", (unique) => readRequest(unique, 2, 8, 16)],
   ["READDIR", (unique) => request({ opcode: OP.READDIR, unique }, readBody(3, 4096))],
   ["READDIRPLUS", (unique) => request({ opcode: OP.READDIRPLUS, unique }, readBody(3, 4096))],
+  ["LSEEK", (unique) => request({ opcode: OP.LSEEK, unique }, [0, 7, 3].flatMap(u64))],
+  ["SETATTR", (unique) => request({ opcode: OP.SETATTR, unique }, setattrBody(8, 5))],
+  ["UNLINK", (unique) => request({ opcode: OP.UNLINK, unique }, cName("a"))],
+  ["RMDIR", (unique) => request({ opcode: OP.RMDIR, unique }, cName("a"))],
+  ["RENAME", (unique) => request({ opcode: OP.RENAME, unique }, [...u64(2), ...TWO_NAMES])],
+  [
+    "RENAME2",
+    (unique) => request({ opcode: OP.RENAME2, unique }, [...u64(2), ...u64(1), ...TWO_NAMES]),
+  ],
+  ["WRITE", (unique) => writeRequest(unique, 2, 8, [1, 2, 3])],
+  ["FALLOCATE", (unique) => request({ opcode: OP.FALLOCATE, unique }, [0, 1, 2, 0].flatMap(u64))],
+  [
+    "COPY_FILE_RANGE",
+    (unique) => request({ opcode: OP.COPY_FILE_RANGE, unique }, copyBody(1, 2, 3)),
+  ],
+  [
+    "COPY_FILE_RANGE_64",
+    (unique) => request({ opcode: OP.COPY_FILE_RANGE_64, unique }, copyBody(1, 2, 3)),
+  ],
+  ["FSYNC", (unique) => request({ opcode: OP.FSYNC, unique }, [0, 1].flatMap(u64))],
+  ["FSYNCDIR", (unique) => request({ opcode: OP.FSYNCDIR, unique }, [0, 0].flatMap(u64))],
+  [
+    "GETXATTR",
+    (unique) => request({ opcode: OP.GETXATTR, unique }, [...u64(9), ...cName("user.x")]),
+  ],
+  ["LISTXATTR", (unique) => request({ opcode: OP.LISTXATTR, unique }, u64(9))],
+  ["SETXATTR", (unique) => request({ opcode: OP.SETXATTR, unique }, [...u64(1), ...cName("a"), 7])],
+  ["REMOVEXATTR", (unique) => request({ opcode: OP.REMOVEXATTR, unique }, cName("user.x"))],
+  ...CREATORS,
 ];
 
 function parked() {
-  const filesystem = new FakeFilesystem(parking("k"));
+  const filesystem = new FakeFilesystem({ ...parking("k"), hasXattrs: true });
   const harness = new SessionHarness(filesystem);
   const answerNow = () => Object.assign(filesystem.script, DONE);
   return { filesystem, harness, answerNow, device: harness.device, session: harness.session };
@@ -153,6 +194,51 @@ Deno.test("a parked request keeps its own bytes while others come and go in the 
   harness.run();
   assert.deepEqual(seen, ["the first name", "another", "x".repeat(200)]);
   for (const unique of [1, 2, 3, 4]) assert.equal(harness.device.replyTo(unique).error, 0);
+});
+
+Deno.test("a parked WRITE keeps its data, a view of its own copy when it is woken", () => {
+  const seen: number[][] = [];
+  let here = false;
+  const filesystem = new FakeFilesystem({
+    write: (_nodeid, offset, bytes) => {
+      if (!here) return new Parked("k");
+      seen.push([offset, ...bytes]);
+    },
+  });
+  const harness = new SessionHarness(filesystem);
+  harness.device.push(
+    writeRequest(1, 2, 100, [1, 2, 3, 4, 5]),
+    writeRequest(2, 2, 105, [6]),
+    writeRequest(3, 2, 106, new Array(300).fill(9)),
+    getattrRequest(4, 1),
+  ).onWait(() => {
+    here = true;
+    harness.session.wake("k");
+  });
+  harness.run();
+  assert.deepEqual(seen, [[100, 1, 2, 3, 4, 5], [105, 6], [106, ...new Array(300).fill(9)]]);
+  assert.deepEqual([...harness.device.replyTo(1).body], [5, 0, 0, 0, 0, 0, 0, 0]);
+  assert.deepEqual([...harness.device.replyTo(3).body], [44, 1, 0, 0, 0, 0, 0, 0]);
+});
+
+Deno.test("a WRITE of 1 MiB arrives whole, and parks whole", () => {
+  const data = Uint8Array.from({ length: 1024 * 1024 }, (_, i) => i * 31 >> 8);
+  let here = false;
+  let written: Uint8Array | null = null;
+  const filesystem = new FakeFilesystem({
+    write: (_nodeid, _offset, bytes) => {
+      if (!here) return new Parked("k");
+      written = bytes.slice();
+    },
+  });
+  const harness = new SessionHarness(filesystem);
+  harness.device.push(writeRequest(1, 2, 0, data), getattrRequest(2, 1)).onWait(() => {
+    here = true;
+    harness.session.wake("k");
+  });
+  harness.run();
+  assert.deepEqual(written, data);
+  assert.deepEqual([...harness.device.replyTo(1).body], [0, 0, 16, 0, 0, 0, 0, 0]);
 });
 
 Deno.test("all that wait for one key are answered by one wake; other keys sleep on", () => {
@@ -305,6 +391,37 @@ Deno.test("a parked LOOKUP whose reply is not taken lowers the count too", () =>
   assert.deepEqual(filesystem.callsOf("forget"), [[2, 1]]);
 });
 
+for (const [kind, make] of CREATORS) {
+  Deno.test(`a ${kind} reply counts one lookup, lowered again if it is not taken`, () => {
+    const filesystem = new FakeFilesystem(DONE);
+    const harness = new SessionHarness(filesystem);
+    harness.device.refuse(2).push(make(1), make(2), make(3));
+    harness.run();
+    assert.deepEqual(filesystem.callsOf("forget"), [[2, 1]]);
+    assert.equal(harness.device.replyTo(3).error, 0);
+  });
+
+  Deno.test(`a parked ${kind} counts when it is answered, and lowers if that is not taken`, () => {
+    const { filesystem, harness, answerNow, device, session } = parked();
+    device.refuse(1).push(make(1)).onWait(() => {
+      assert.deepEqual(filesystem.callsOf("forget"), []);
+      answerNow();
+      session.wake("k");
+    });
+    harness.run();
+    assert.deepEqual(filesystem.callsOf("forget"), [[2, 1]]);
+  });
+
+  Deno.test(`a ${kind} that fails lowers nothing`, () => {
+    const filesystem = new FakeFilesystem();
+    const harness = new SessionHarness(filesystem);
+    harness.device.push(make(1));
+    harness.run();
+    assert.equal(harness.device.replyTo(1).error, -2);
+    assert.deepEqual(filesystem.callsOf("forget"), []);
+  });
+}
+
 Deno.test("a negative entry that is not taken lowers nothing", () => {
   const filesystem = new FakeFilesystem({ lookup: () => entry(0) });
   const harness = new SessionHarness(filesystem);
@@ -412,6 +529,22 @@ Deno.test("an ordinary exception is EIO and a line in the log with the operation
     assert.equal(harness.log[0]?.fields["op"], "READ");
     assert.equal(harness.log[0]?.fields["malformed"], false);
   }
+});
+
+Deno.test("ENOSYS of a file system is EIO and a line in the log: the kernel would keep it", () => {
+  const filesystem = new FakeFilesystem({ hasXattrs: true });
+  const methods = ["fsync", "write", "lseek", "copyFileRange", "getxattr", "lookup"] as const;
+  for (const method of methods) {
+    filesystem.script[method] = () => {
+      throw new FsError(ERRNO.ENOSYS);
+    };
+  }
+  const harness = new SessionHarness(filesystem);
+  const kinds = ["FSYNC", "WRITE", "LSEEK", "COPY_FILE_RANGE", "GETXATTR", "LOOKUP"];
+  for (const [kind, make] of KINDS) if (kinds.includes(kind)) harness.device.push(make(1));
+  harness.run();
+  assert.deepEqual(harness.device.repliesTo(1).map(({ error }) => error), kinds.map(() => EIO));
+  assert.deepEqual(harness.log.map(({ fields }) => fields["op"]).sort(), kinds.sort());
 });
 
 Deno.test("how a session ends: ENODEV, ECONNABORTED, DESTROY, stop", () => {
