@@ -165,8 +165,8 @@ export function write({ filesystem, request, reply }: OpContext): Handled {
   const offset = request.offset(at + WRITE_IN.at.offset);
   checkRange(offset, bytes.length);
   const killSuidGid = (request.u32(at + WRITE_IN.at.write_flags) & FUSE_WRITE_KILL_SUIDGID) !== 0;
-  const parked = filesystem.write(request.nodeid, offset, bytes, killSuidGid);
-  return parked ?? reply.written(request, bytes.length);
+  const count = filesystem.write(request.nodeid, offset, bytes, killSuidGid);
+  return count instanceof Parked ? count : reply.written(request, count);
 }
 
 export function fallocate({ filesystem, request, reply }: OpContext): Handled {

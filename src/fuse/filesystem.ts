@@ -145,15 +145,15 @@ export interface Filesystem {
   /** open(O_TMPFILE): a file in no directory, nlink 0, gone when it is forgotten unless linked. */
   tmpfile(parentNodeid: number, mode: number, caller: Caller): Entry | Parked;
   /**
-   * write(2), and pages of a shared mapping. Writes all of `bytes` or throws; they are a view that
-   * is valid during the call. killSuidGid: as of AttrChanges.
+   * write(2), and pages of a shared mapping. How many bytes were written: fewer than given when the
+   * disk is full. They are a view that is valid during the call. killSuidGid: as of AttrChanges.
    */
   write(
     nodeid: number,
     offset: number,
     bytes: Uint8Array<ArrayBuffer>,
     killSuidGid: boolean,
-  ): Parked | void;
+  ): number | Parked;
   /** fallocate, posix_fallocate; `mode`: FALLOC_FL_* bits. */
   fallocate(nodeid: number, mode: number, offset: number, lengthBytes: number): Parked | void;
   /** copy_file_range between two files of this mount: how much was copied, at most lengthBytes. */
