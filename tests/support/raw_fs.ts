@@ -31,8 +31,12 @@ export const O_NOFOLLOW = arm ? 0o100000 : 0o400000;
 export const O_NOATIME = 0o1000000;
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
+export const O_TMPFILE = 0o20000000 | O_DIRECTORY;
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
+export const AT_EACCESS = 0x200;
+export const AT_REMOVEDIR = 0x200;
+export const AT_SYMLINK_FOLLOW = 0x400;
 export const AT_EMPTY_PATH = 0x1000;
 export const SEEK_SET = 0;
 export const SEEK_CUR = 1;
@@ -40,9 +44,13 @@ export const SEEK_END = 2;
 export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 export const S_IFMT = 0o170000;
+export const S_IFIFO = 0o010000;
+export const S_IFCHR = 0o020000;
 export const S_IFDIR = 0o040000;
+export const S_IFBLK = 0o060000;
 export const S_IFREG = 0o100000;
 export const S_IFLNK = 0o120000;
+export const S_IFSOCK = 0o140000;
 export const DT_UNKNOWN = 0;
 export const DT_DIR = 4;
 export const DT_REG = 8;
@@ -51,6 +59,8 @@ export const DT_LNK = 10;
 export const PATH_MAX = 4096;
 
 const PROT_READ = 1;
+const PROT_WRITE = 2;
+const MS_SYNC = 4;
 const MAP_SHARED = 1;
 const MAP_PRIVATE = 2;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
@@ -70,6 +80,7 @@ const libc = Deno.dlopen("libc.so.6", {
   faccessat: { parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
+  msync: { parameters: ["pointer", "usize", "i32"], result: "i32" },
   sendfile: { parameters: ["i32", "i32", "buffer", "usize"], result: "isize" },
   copy_file_range: {
     parameters: ["i32", "buffer", "i32", "buffer", "usize", "u32"],
@@ -97,6 +108,8 @@ const ERRNO_NAMES = new Map<number, string>();
 for (const [name, value] of Object.entries(osConstants.errno)) {
   if (!ERRNO_NAMES.has(value)) ERRNO_NAMES.set(value, name);
 }
+// Of its two names the one that file systems use.
+ERRNO_NAMES.set(osConstants.errno.EOPNOTSUPP, "EOPNOTSUPP");
 
 /** "ENOENT" for 2; "errno 9999" for a number without a name. */
 export function errnoName(errno: number): string {
@@ -118,7 +131,8 @@ function lastErrno(): number {
   return new Deno.UnsafePointerView(libc.__errno_location()!).getInt32();
 }
 
-function checked(result: number | bigint, call: string, path?: RawPath): number {
+/** The result of a call as a number. Throws RawFsError with this thread's errno if it is negative. */
+export function checked(result: number | bigint, call: string, path?: RawPath): number {
   if (result < 0) throw new RawFsError(call, lastErrno(), path);
   return Number(result);
 }
@@ -173,7 +187,8 @@ export function printable(path: RawPath): string {
   return out;
 }
 
-function cstring(path: RawPath): Uint8Array<ArrayBuffer> {
+/** With a NUL at its end. Throws TypeError for one within. */
+export function cstring(path: RawPath): Uint8Array<ArrayBuffer> {
   const bytes = typeof path === "string" ? toBytes(path) : path;
   if (bytes.includes(0)) throw new TypeError("NUL in a path");
   const out = new Uint8Array(bytes.length + 1);
@@ -331,9 +346,12 @@ export function readlink(path: RawPath): Uint8Array<ArrayBuffer> {
   return readlinkAt(AT_FDCWD, path);
 }
 
-/** faccessat(2); `mode` is a sum of 4 (read), 2 (write), 1 (execute). */
-export function access(path: RawPath, mode: number): void {
-  checked(libc.faccessat(AT_FDCWD, cstring(path), mode, 0), "access", path);
+/**
+ * faccessat(2); `mode` is a sum of 4 (read), 2 (write), 1 (execute). Flags: AT_EACCESS for the
+ * effective ids, AT_SYMLINK_NOFOLLOW.
+ */
+export function access(path: RawPath, mode: number, flags = 0): void {
+  checked(libc.faccessat(AT_FDCWD, cstring(path), mode, flags), "access", path);
 }
 
 /** One entry as getdents64(2) gives it. */
@@ -392,20 +410,25 @@ export function readdir(path: RawPath, bufferBytes = 32768): RawDirent[] {
 /** A mapping of a file. Do not touch `bytes` after `unmap`. */
 export interface Mapping {
   bytes: Uint8Array<ArrayBuffer>;
+  /** msync(2) with MS_SYNC: what was written through a shared mapping is in the file. */
+  sync(): void;
   unmap(): void;
 }
 
-/** Maps a part of a file for reading. Touching pages beyond its end kills the process (SIGBUS). */
+/**
+ * Maps a part of a file, for reading unless `writable` is set. Touching pages beyond its end kills the
+ * process (SIGBUS).
+ */
 export function mmap(
   fd: number,
   length: number,
-  options: { offset?: number; shared?: boolean } = {},
+  options: { offset?: number; shared?: boolean; writable?: boolean } = {},
 ): Mapping {
   const flags = options.shared ? MAP_SHARED : MAP_PRIVATE;
   const address = libc.mmap(
     null,
     BigInt(length),
-    PROT_READ,
+    options.writable ? PROT_READ | PROT_WRITE : PROT_READ,
     flags,
     fd,
     BigInt(options.offset ?? 0),
@@ -415,6 +438,7 @@ export function mmap(
   }
   return {
     bytes: new Uint8Array(Deno.UnsafePointerView.getArrayBuffer(address, length)),
+    sync: () => void checked(libc.msync(address, BigInt(length), MS_SYNC), "msync"),
     unmap: () => void checked(libc.munmap(address, BigInt(length)), "munmap"),
   };
 }
@@ -430,10 +454,20 @@ export function sendfile(
   return checked(libc.sendfile(outFd, inFd, at, BigInt(count)), "sendfile");
 }
 
-/** copy_file_range(2) between the two descriptors' positions. Returns the bytes copied. */
-export function copyFileRange(inFd: number, outFd: number, count: number): number {
+/**
+ * copy_file_range(2) between the two descriptors' positions, or the offsets given. Returns the
+ * bytes copied.
+ */
+export function copyFileRange(
+  inFd: number,
+  outFd: number,
+  count: number,
+  at: { in?: number; out?: number } = {},
+): number {
+  const from = at.in === undefined ? null : new BigInt64Array([BigInt(at.in)]);
+  const to = at.out === undefined ? null : new BigInt64Array([BigInt(at.out)]);
   return checked(
-    libc.copy_file_range(inFd, null, outFd, null, BigInt(count), 0),
+    libc.copy_file_range(inFd, from, outFd, to, BigInt(count), 0),
     "copy_file_range",
   );
 }

@@ -1,0 +1,130 @@
+/**
+ * The suite: every case on two plain directories, which must agree; again with one of them broken,
+ * which must show; and on a mounted repository against a plain directory.
+ *
+ * AFS_POSIX_CASES=<text> runs only the cases whose names contain the text.
+ */
+
+import assert from "node:assert/strict";
+import { allowFilter, type Lab, mountTest } from "../mount/harness.ts";
+import { tempDir } from "../support/run.ts";
+import { directoryOf, type Origin, originsOf, type PosixCase } from "./case.ts";
+import { CASES } from "./cases/mod.ts";
+import { FAULTS } from "./faults.ts";
+import { commitFixture } from "./fixture.ts";
+import { runCase, Side } from "./runner.ts";
+
+const wanted = Deno.env.get("AFS_POSIX_CASES") ?? "";
+const SELECTED = CASES.filter(({ name }) => name.includes(wanted));
+const NOT_ROOT = Deno.uid() === 0 ? null : "cases run as several users, which takes root";
+
+/** Every case with each of its origins, named as in the output. */
+const RUNS: readonly { name: string; test: PosixCase; origin: Origin }[] = SELECTED.flatMap((
+  test,
+) =>
+  originsOf(test).map((origin) => ({
+    name: test.fixture === undefined ? test.name : `${test.name} [${origin}]`,
+    test,
+    origin,
+  }))
+);
+
+async function runAll(t: Deno.TestContext, plain: Side, tested: Side): Promise<void> {
+  const { xattr } = await probe(tested);
+  for (const { name, test, origin } of RUNS) {
+    const isAble = test.needs !== "xattr" || xattr === "";
+    await t.step({
+      name: isAble ? name : `${name} (skipped: extended attributes: ${xattr})`,
+      ignore: !isAble,
+      fn: async () => {
+        const differences = await runCase(plain, tested, test, origin);
+        assert.deepEqual(differences, [], `${name}:\n${differences.join("\n")}`);
+      },
+    });
+  }
+}
+
+async function probe(side: Side): Promise<{ write: string; xattr: string }> {
+  const reply = await side.ask("root", { kind: "probe", directory: side.root });
+  assert.ok("value" in reply, JSON.stringify(reply));
+  return reply.value as { write: string; xattr: string };
+}
+
+/** Two directories that other users can reach. */
+async function plainPair(): Promise<{ a: string; b: string } & AsyncDisposable> {
+  const dir = await tempDir("afs-posix-");
+  await Deno.chmod(dir.path, 0o755);
+  for (const name of ["a", "b"]) await Deno.mkdir(dir.at(name));
+  return { a: dir.at("a"), b: dir.at("b"), [Symbol.asyncDispose]: dir.remove };
+}
+
+function rootTest(name: string, body: (t: Deno.TestContext) => Promise<void>): void {
+  const shown = NOT_ROOT === null ? name : `${name} (skipped: ${NOT_ROOT})`;
+  Deno.test({ name: shown, ignore: NOT_ROOT !== null, fn: body });
+}
+
+Deno.test("posix: names of cases and their directories are unique", () => {
+  assert.equal(new Set(CASES.map(({ name }) => name)).size, CASES.length);
+  const directories = CASES.flatMap((test) => originsOf(test).map((o) => directoryOf(test, o)));
+  assert.equal(new Set(directories).size, directories.length);
+  for (const directory of directories) assert.ok(directory.length < 200, directory);
+});
+
+rootTest("posix: two plain directories agree", async (t) => {
+  await using dirs = await plainPair();
+  const sides = [new Side(dirs.a), new Side(dirs.b)] as const;
+  try {
+    await runAll(t, ...sides);
+  } finally {
+    await Promise.all(sides.map((side) => side.end()));
+  }
+});
+
+rootTest("posix: a broken file system is seen", async (t) => {
+  for (const [fault, { area }] of Object.entries(FAULTS)) {
+    const runs = CASES.filter(({ name }) => name.startsWith(area));
+    await t.step(fault, async () => {
+      await using dirs = await plainPair();
+      const sides = [new Side(dirs.a), new Side(dirs.b, { fault })] as const;
+      try {
+        for (const test of runs) {
+          const differences = await runCase(...sides, test, "made");
+          if (differences.length > 0) return;
+        }
+        assert.fail(`no case of ${runs.length} has seen it`);
+      } finally {
+        await Promise.all(sides.map((side) => side.end()));
+      }
+    });
+  }
+});
+
+/** A repository with a directory for each case that starts from files of its commit, mounted. */
+async function mountCases(lab: Lab): Promise<string> {
+  const base = RUNS.filter(({ origin }) => origin === "base")
+    .map(({ test }) => [directoryOf(test, "base"), test.fixture ?? []] as const);
+  const gitDir = lab.at("cases.git");
+  await commitFixture(gitDir, new Map(base));
+  await allowFilter(gitDir);
+  await lab.startDaemon();
+  return await lab.mount(`file://${gitDir}`, "cases");
+}
+
+mountTest("posix: a mount and a plain directory agree", async (lab, t) => {
+  await Deno.mkdir(lab.at("plain"));
+  const sides = [
+    new Side(lab.at("plain")),
+    new Side(await mountCases(lab), { isMount: true }),
+  ] as const;
+  try {
+    const { write } = await probe(sides[1]);
+    if (write === "EROFS") {
+      const name = "every case (skipped: mounts are read-only)";
+      await t.step({ name, ignore: true, fn: () => {} });
+      return;
+    }
+    await runAll(t, ...sides);
+  } finally {
+    await Promise.all(sides.map((side) => side.end()));
+  }
+});
