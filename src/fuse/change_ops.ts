@@ -30,7 +30,7 @@ import {
   WRITE_IN,
 } from "./abi.ts";
 import { Malformed, type RequestReader } from "./decode.ts";
-import { type AttrChanges, type Entry, Parked } from "./filesystem.ts";
+import type { AttrChanges, Entry } from "./filesystem.ts";
 import type { Handled, OpContext } from "./op.ts";
 
 /** PATH_MAX without its NUL: what readlink(2) can give back (fuse_readlink_page). */
@@ -63,12 +63,10 @@ function changesOf(request: RequestReader): AttrChanges {
 }
 
 export function setattr({ filesystem, request, reply }: OpContext): Handled {
-  const attributes = filesystem.setattr(request.nodeid, changesOf(request));
-  return attributes instanceof Parked ? attributes : reply.attributes(request, attributes);
+  return reply.attributes(request, filesystem.setattr(request.nodeid, changesOf(request)));
 }
 
-function created({ request, reply, counted }: OpContext, entry: Entry | Parked): Handled {
-  if (entry instanceof Parked) return entry;
+function created({ request, reply, counted }: OpContext, entry: Entry): Handled {
   counted.push(entry.nodeid);
   return reply.entry(request, entry);
 }
@@ -116,25 +114,26 @@ export function tmpfile({ filesystem, request, reply, counted }: OpContext): Han
   const at = request.struct(CREATE_IN);
   const mode = request.u32(at + CREATE_IN.at.mode);
   const entry = filesystem.tmpfile(request.nodeid, mode, request.caller);
-  if (entry instanceof Parked) return entry;
   counted.push(entry.nodeid);
   return reply.entryOpened(request, entry);
 }
 
 export function unlink({ filesystem, request, reply }: OpContext): Handled {
-  return filesystem.unlink(request.nodeid, request.name()) ?? reply.empty(request);
+  filesystem.unlink(request.nodeid, request.name());
+  return reply.empty(request);
 }
 
 export function rmdir({ filesystem, request, reply }: OpContext): Handled {
-  return filesystem.rmdir(request.nodeid, request.name()) ?? reply.empty(request);
+  filesystem.rmdir(request.nodeid, request.name());
+  return reply.empty(request);
 }
 
 function renamed(context: OpContext, newParentNodeid: number, flags: number): Handled {
   const { filesystem, request, reply } = context;
   const name = request.name();
   const newName = request.name();
-  const parked = filesystem.rename(request.nodeid, name, newParentNodeid, newName, flags);
-  return parked ?? reply.empty(request);
+  filesystem.rename(request.nodeid, name, newParentNodeid, newName, flags);
+  return reply.empty(request);
 }
 
 export function rename(context: OpContext): Handled {
@@ -166,7 +165,7 @@ export function write({ filesystem, request, reply }: OpContext): Handled {
   checkRange(offset, bytes.length);
   const killSuidGid = (request.u32(at + WRITE_IN.at.write_flags) & FUSE_WRITE_KILL_SUIDGID) !== 0;
   const count = filesystem.write(request.nodeid, offset, bytes, killSuidGid);
-  return count instanceof Parked ? count : reply.written(request, count);
+  return reply.written(request, count);
 }
 
 export function fallocate({ filesystem, request, reply }: OpContext): Handled {
@@ -175,12 +174,12 @@ export function fallocate({ filesystem, request, reply }: OpContext): Handled {
   const lengthBytes = request.offset(at + FALLOCATE_IN.at.length);
   checkRange(offset, lengthBytes);
   const mode = request.u32(at + FALLOCATE_IN.at.mode);
-  const parked = filesystem.fallocate(request.nodeid, mode, offset, lengthBytes);
-  return parked ?? reply.empty(request);
+  filesystem.fallocate(request.nodeid, mode, offset, lengthBytes);
+  return reply.empty(request);
 }
 
 /** How much was copied, of `maxBytes` at most. */
-function copy({ filesystem, request }: OpContext, maxBytes: number): number | Parked {
+function copy({ filesystem, request }: OpContext, maxBytes: number): number {
   const at = request.struct(COPY_FILE_RANGE_IN);
   const field = COPY_FILE_RANGE_IN.at;
   if (request.bits64(at + field.flags) !== 0n) throw new FsError(ERRNO.EINVAL);
@@ -194,13 +193,11 @@ function copy({ filesystem, request }: OpContext, maxBytes: number): number | Pa
 }
 
 export function copyFileRange(context: OpContext): Handled {
-  const copied = copy(context, COPY_MAX_BYTES);
-  return copied instanceof Parked ? copied : context.reply.written(context.request, copied);
+  return context.reply.written(context.request, copy(context, COPY_MAX_BYTES));
 }
 
 export function copyFileRange64(context: OpContext): Handled {
-  const copied = copy(context, Number.MAX_SAFE_INTEGER);
-  return copied instanceof Parked ? copied : context.reply.copied(context.request, copied);
+  return context.reply.copied(context.request, copy(context, Number.MAX_SAFE_INTEGER));
 }
 
 function isDataOnly(request: RequestReader): boolean {
@@ -209,9 +206,11 @@ function isDataOnly(request: RequestReader): boolean {
 }
 
 export function fsync({ filesystem, request, reply }: OpContext): Handled {
-  return filesystem.fsync(request.nodeid, isDataOnly(request)) ?? reply.empty(request);
+  filesystem.fsync(request.nodeid, isDataOnly(request));
+  return reply.empty(request);
 }
 
 export function fsyncdir({ filesystem, request, reply }: OpContext): Handled {
-  return filesystem.fsyncdir(request.nodeid, isDataOnly(request)) ?? reply.empty(request);
+  filesystem.fsyncdir(request.nodeid, isDataOnly(request));
+  return reply.empty(request);
 }

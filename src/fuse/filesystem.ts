@@ -1,7 +1,7 @@
 /**
  * What a file system behind the protocol has to offer. Methods are the opcodes in lower case. They
- * are synchronous: a method returns its reply, throws FsError, or returns a Parked when it has
- * asked somebody for what it lacks; it is called again with the same arguments when that arrives.
+ * are synchronous: a method returns its reply, throws FsError, or throws Parked when it has asked
+ * somebody for what it lacks; it is called again with the same arguments when that arrives.
  * A method that parks has changed nothing yet: it may never be called again (EINTR, deadline).
  *
  * Names are 1 to 255 bytes, never `.` or `..`, without `/`. Whether the caller may do it has been
@@ -10,7 +10,7 @@
 
 import type { Name } from "../path.ts";
 
-/** `key` is woken when what is missing arrives, or has failed. */
+/** Thrown: no failure, so no Error. `key` is woken when what is missing arrives, or has failed. */
 export class Parked {
   constructor(readonly key: string) {}
 }
@@ -99,22 +99,22 @@ export interface StatFs {
 
 export interface Filesystem {
   /** Path walks, stat, open. Counts one lookup, forgotten if nobody takes the reply. */
-  lookup(parentNodeid: number, name: Name): Entry | Parked;
+  lookup(parentNodeid: number, name: Name): Entry;
   /** stat, and before open, access, mmap and append where attributes have run out. */
-  getattr(nodeid: number): Attributes | Parked;
-  readlink(nodeid: number): Uint8Array<ArrayBuffer> | Parked;
+  getattr(nodeid: number): Attributes;
+  readlink(nodeid: number): Uint8Array<ArrayBuffer>;
   /** read(2), mmap, exec, sendfile. Fills `into`; fewer bytes only at the end of the file. */
-  read(nodeid: number, offset: number, into: Uint8Array<ArrayBuffer>): number | Parked;
-  readdir(nodeid: number, offset: number, sink: DirentSink): Parked | void;
-  readdirplus(nodeid: number, offset: number, sink: DirentSink): Parked | void;
+  read(nodeid: number, offset: number, into: Uint8Array<ArrayBuffer>): number;
+  readdir(nodeid: number, offset: number, sink: DirentSink): void;
+  readdirplus(nodeid: number, offset: number, sink: DirentSink): void;
   statfs(): StatFs;
   /** The kernel dropped `nlookup` of its references. */
   forget(nodeid: number, nlookup: number): void;
   /** SEEK_DATA (3) and SEEK_HOLE (4) of lseek(2). ENXIO at and behind the end of the file. */
-  lseek(nodeid: number, offset: number, whence: number): number | Parked;
+  lseek(nodeid: number, offset: number, whence: number): number;
 
   /** chmod, chown, truncate, utimensat, open(O_TRUNC); no changes at all before some WRITEs. */
-  setattr(nodeid: number, changes: AttrChanges): Attributes | Parked;
+  setattr(nodeid: number, changes: AttrChanges): Attributes;
   /** open(O_CREAT), mknod, mkfifo, bind. As every new entry here, counts one lookup as LOOKUP. */
   mknod(
     parentNodeid: number,
@@ -122,18 +122,18 @@ export interface Filesystem {
     mode: number,
     rdev: number,
     caller: Caller,
-  ): Entry | Parked;
-  mkdir(parentNodeid: number, name: Name, mode: number, caller: Caller): Entry | Parked;
+  ): Entry;
+  mkdir(parentNodeid: number, name: Name, mode: number, caller: Caller): Entry;
   /** `target` is the callee's: 1 to 4095 bytes. */
   symlink(
     parentNodeid: number,
     name: Name,
     target: Uint8Array<ArrayBuffer>,
     caller: Caller,
-  ): Entry | Parked;
-  link(nodeid: number, newParentNodeid: number, newName: Name): Entry | Parked;
-  unlink(parentNodeid: number, name: Name): Parked | void;
-  rmdir(parentNodeid: number, name: Name): Parked | void;
+  ): Entry;
+  link(nodeid: number, newParentNodeid: number, newName: Name): Entry;
+  unlink(parentNodeid: number, name: Name): void;
+  rmdir(parentNodeid: number, name: Name): void;
   /** rename, renameat2. `flags`: 0, RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2). */
   rename(
     parentNodeid: number,
@@ -141,9 +141,9 @@ export interface Filesystem {
     newParentNodeid: number,
     newName: Name,
     flags: number,
-  ): Parked | void;
+  ): void;
   /** open(O_TMPFILE): a file in no directory, nlink 0, gone when it is forgotten unless linked. */
-  tmpfile(parentNodeid: number, mode: number, caller: Caller): Entry | Parked;
+  tmpfile(parentNodeid: number, mode: number, caller: Caller): Entry;
   /**
    * write(2), and pages of a shared mapping. How many bytes were written: fewer than given when the
    * disk is full. They are a view that is valid during the call. killSuidGid: as of AttrChanges.
@@ -153,9 +153,9 @@ export interface Filesystem {
     offset: number,
     bytes: Uint8Array<ArrayBuffer>,
     killSuidGid: boolean,
-  ): number | Parked;
+  ): number;
   /** fallocate, posix_fallocate; `mode`: FALLOC_FL_* bits. */
-  fallocate(nodeid: number, mode: number, offset: number, lengthBytes: number): Parked | void;
+  fallocate(nodeid: number, mode: number, offset: number, lengthBytes: number): void;
   /** copy_file_range between two files of this mount: how much was copied, at most lengthBytes. */
   copyFileRange(
     nodeid: number,
@@ -163,24 +163,24 @@ export interface Filesystem {
     newNodeid: number,
     newOffset: number,
     lengthBytes: number,
-  ): number | Parked;
+  ): number;
   /** fsync, fdatasync (`dataOnly`), msync(MS_SYNC), writes to a file with O_SYNC. */
-  fsync(nodeid: number, dataOnly: boolean): Parked | void;
+  fsync(nodeid: number, dataOnly: boolean): void;
   /** fsync of a directory: its names are durable. */
-  fsyncdir(nodeid: number, dataOnly: boolean): Parked | void;
+  fsyncdir(nodeid: number, dataOnly: boolean): void;
 
   /** False: the four below are never called, and the kernel stops asking for the mount's life. */
   readonly hasXattrs: boolean;
   /** The whole value, whatever the caller has room for. ENODATA: there is none. */
-  getxattr(nodeid: number, name: Name): Uint8Array<ArrayBuffer> | Parked;
+  getxattr(nodeid: number, name: Name): Uint8Array<ArrayBuffer>;
   /** All names, each with a NUL behind it. */
-  listxattr(nodeid: number): Uint8Array<ArrayBuffer> | Parked;
+  listxattr(nodeid: number): Uint8Array<ArrayBuffer>;
   /** `value` is the callee's; `flags`: 0, XATTR_CREATE (1) or XATTR_REPLACE (2). */
   setxattr(
     nodeid: number,
     name: Name,
     value: Uint8Array<ArrayBuffer>,
     flags: number,
-  ): Parked | void;
-  removexattr(nodeid: number, name: Name): Parked | void;
+  ): void;
+  removexattr(nodeid: number, name: Name): void;
 }

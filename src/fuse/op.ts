@@ -2,7 +2,7 @@
 
 import type { RequestReader } from "./decode.ts";
 import type { ReplyWriter } from "./encode.ts";
-import type { Filesystem, Parked } from "./filesystem.ts";
+import type { Filesystem } from "./filesystem.ts";
 
 /** What a row works with. */
 export interface OpContext {
@@ -18,11 +18,12 @@ export interface OpContext {
 }
 
 /** Length of the reply message; null: this opcode has none. */
-export type Handled = number | Parked | null;
+export type Handled = number | null;
 
 export interface Op {
   readonly name: string;
   /** The kernel remembers that answer for the life of the mount. */
   readonly mayAnswerEnosys: boolean;
+  /** Throws FsError, Malformed, Parked. */
   handle(context: OpContext): Handled;
 }

@@ -3,7 +3,7 @@
 import { ERRNO, FsError } from "../errno.ts";
 import { BATCH_FORGET_IN, FORGET_IN, FORGET_ONE, INTERRUPT_IN, LSEEK_IN, READ_IN } from "./abi.ts";
 import { Malformed } from "./decode.ts";
-import { type DirentSink, Parked } from "./filesystem.ts";
+import type { DirentSink } from "./filesystem.ts";
 import type { Handled, OpContext } from "./op.ts";
 
 const SEEK_DATA = 3;
@@ -11,7 +11,6 @@ const SEEK_HOLE = 4;
 
 export function lookup({ filesystem, request, reply, counted }: OpContext): Handled {
   const entry = filesystem.lookup(request.nodeid, request.name());
-  if (entry instanceof Parked) return entry;
   if (entry.nodeid !== 0) counted.push(entry.nodeid);
   return reply.entry(request, entry);
 }
@@ -39,13 +38,11 @@ export function batchForget({ filesystem, request }: OpContext): Handled {
 }
 
 export function getattr({ filesystem, request, reply }: OpContext): Handled {
-  const attributes = filesystem.getattr(request.nodeid);
-  return attributes instanceof Parked ? attributes : reply.attributes(request, attributes);
+  return reply.attributes(request, filesystem.getattr(request.nodeid));
 }
 
 export function readlink({ filesystem, request, reply }: OpContext): Handled {
-  const target = filesystem.readlink(request.nodeid);
-  return target instanceof Parked ? target : reply.bytesReply(request, target);
+  return reply.bytesReply(request, filesystem.readlink(request.nodeid));
 }
 
 export function read({ filesystem, request, reply }: OpContext): Handled {
@@ -53,14 +50,14 @@ export function read({ filesystem, request, reply }: OpContext): Handled {
   const offset = request.u64(at + READ_IN.at.offset);
   const size = Math.min(request.u32(at + READ_IN.at.size), reply.maxBodyBytes);
   const count = filesystem.read(request.nodeid, offset, reply.body(size));
-  return count instanceof Parked ? count : reply.filled(request, count);
+  return reply.filled(request, count);
 }
 
 export function readdir({ filesystem, request, reply }: OpContext): Handled {
   const at = request.struct(READ_IN);
   const sink = reply.dirents(request.u32(at + READ_IN.at.size));
-  const parked = filesystem.readdir(request.nodeid, request.u64(at + READ_IN.at.offset), sink);
-  return parked ?? reply.filled(request, sink.lengthBytes);
+  filesystem.readdir(request.nodeid, request.u64(at + READ_IN.at.offset), sink);
+  return reply.filled(request, sink.lengthBytes);
 }
 
 export function readdirplus({ filesystem, request, reply, counted }: OpContext): Handled {
@@ -76,8 +73,8 @@ export function readdirplus({ filesystem, request, reply, counted }: OpContext):
     },
   };
   const offset = request.u64(at + READ_IN.at.offset);
-  const parked = filesystem.readdirplus(request.nodeid, offset, counting);
-  return parked ?? reply.filled(request, sink.lengthBytes);
+  filesystem.readdirplus(request.nodeid, offset, counting);
+  return reply.filled(request, sink.lengthBytes);
 }
 
 export function statfs({ filesystem, request, reply }: OpContext): Handled {
@@ -92,8 +89,7 @@ export function lseek({ filesystem, request, reply }: OpContext): Handled {
   // The caller's number as it is, negative ones too: no file has anything there.
   const offset = request.bits64(at + LSEEK_IN.at.offset);
   if (offset > Number.MAX_SAFE_INTEGER) throw new FsError(ERRNO.ENXIO);
-  const found = filesystem.lseek(request.nodeid, Number(offset), whence);
-  return found instanceof Parked ? found : reply.offset(request, found);
+  return reply.offset(request, filesystem.lseek(request.nodeid, Number(offset), whence));
 }
 
 export function interrupt({ request, interrupt }: OpContext): Handled {

@@ -31,7 +31,7 @@ import { Malformed, RequestReader } from "./decode.ts";
 import { ReplyWriter } from "./encode.ts";
 import { type Filesystem, Parked } from "./filesystem.ts";
 import { negotiateFlags } from "./init_flags.ts";
-import type { OpContext } from "./op.ts";
+import type { Handled, OpContext } from "./op.ts";
 import { OPS, UNANSWERED } from "./ops.ts";
 
 /** Where requests come from: /dev/fuse, or a test. */
@@ -194,21 +194,14 @@ export class Session {
     context.counted.length = 0;
     let length: number | null;
     try {
-      const handled = this.#handle(context);
-      if (handled instanceof Parked) {
-        this.#uncount();
-        this.#park(handled.key, request);
-        return;
-      }
-      length = handled;
+      length = this.#handle(context);
     } catch (error) {
+      this.#uncount();
       if (error instanceof Parked) {
-        this.#uncount();
         this.#park(error.key, request);
         return;
       }
       const errno = this.#toErrno(error, request);
-      this.#uncount();
       if (UNANSWERED.has(request.opcode)) return;
       length = this.#reply.error(request, errno);
     }
@@ -224,7 +217,7 @@ export class Session {
     counted.length = 0;
   }
 
-  #handle(context: OpContext): number | Parked | null {
+  #handle(context: OpContext): Handled {
     const opcode = context.request.opcode;
     if (this.#state === "starting") {
       if (opcode === OPCODE.FUSE_INIT) return this.#init(context.request);

@@ -2,16 +2,14 @@
 
 import { ERRNO, FsError } from "../errno.ts";
 import { GETXATTR_IN, SETXATTR_IN } from "./abi.ts";
-import { Parked } from "./filesystem.ts";
 import type { Handled, OpContext } from "./op.ts";
 
 /** A caller with no room asks how much is needed; with too little room, ERANGE. */
 function fitted(
   { request, reply }: OpContext,
   roomBytes: number,
-  found: Uint8Array<ArrayBuffer> | Parked,
+  found: Uint8Array<ArrayBuffer>,
 ): Handled {
-  if (found instanceof Parked) return found;
   if (roomBytes === 0) return reply.xattrSize(request, found.length);
   if (found.length > roomBytes) throw new FsError(ERRNO.ERANGE);
   return reply.bytesReply(request, found);
@@ -34,9 +32,11 @@ export function setxattr({ filesystem, request, reply }: OpContext): Handled {
   const flags = request.u32(at + SETXATTR_IN.at.flags);
   const name = request.xattrName();
   const value = request.bytes(request.u32(at + SETXATTR_IN.at.size)).slice();
-  return filesystem.setxattr(request.nodeid, name, value, flags) ?? reply.empty(request);
+  filesystem.setxattr(request.nodeid, name, value, flags);
+  return reply.empty(request);
 }
 
 export function removexattr({ filesystem, request, reply }: OpContext): Handled {
-  return filesystem.removexattr(request.nodeid, request.xattrName()) ?? reply.empty(request);
+  filesystem.removexattr(request.nodeid, request.xattrName());
+  return reply.empty(request);
 }

@@ -76,7 +76,7 @@ export const DONE = {
   unlink: () => {},
   rmdir: () => {},
   rename: () => {},
-  write: () => {},
+  write: (_nodeid: number, _offset: number, bytes: Uint8Array) => bytes.length,
   fallocate: () => {},
   copyFileRange: () => 0,
   fsync: () => {},
@@ -89,7 +89,9 @@ export const DONE = {
 
 /** Everything that may park waits for `key`. */
 export function parking(key: string): Script {
-  const wait = () => new Parked(key);
+  const wait = () => {
+    throw new Parked(key);
+  };
   return Object.fromEntries(Object.keys(DONE).map((method) => [method, wait]));
 }
 

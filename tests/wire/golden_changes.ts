@@ -339,7 +339,7 @@ export const GOLDEN_CHANGES: readonly Golden[] = [
   },
   {
     name: "WRITE",
-    script: { write: () => {} },
+    script: { write: () => 5 },
     request: `
       55000000          # len 85
       10000000          # opcode
@@ -370,7 +370,7 @@ export const GOLDEN_CHANGES: readonly Golden[] = [
   },
   {
     name: "WRITE of a page of the cache",
-    script: { write: () => {} },
+    script: { write: () => 1 },
     request: `
       51000000          # len 81
       10000000          # opcode

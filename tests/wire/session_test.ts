@@ -170,12 +170,16 @@ for (const [kind, make] of KINDS) {
   });
 }
 
+function park(key: string): never {
+  throw new Parked(key);
+}
+
 Deno.test("a parked request keeps its own bytes while others come and go in the buffer", () => {
   const seen: string[] = [];
   let here = false;
   const filesystem = new FakeFilesystem({
     lookup: (_parent, name) => {
-      if (!here) return new Parked("k");
+      if (!here) throw new Parked("k");
       seen.push(name);
       return entry(seen.length + 1);
     },
@@ -201,8 +205,9 @@ Deno.test("a parked WRITE keeps its data, a view of its own copy when it is woke
   let here = false;
   const filesystem = new FakeFilesystem({
     write: (_nodeid, offset, bytes) => {
-      if (!here) return new Parked("k");
+      if (!here) throw new Parked("k");
       seen.push([offset, ...bytes]);
+      return bytes.length;
     },
   });
   const harness = new SessionHarness(filesystem);
@@ -227,8 +232,9 @@ Deno.test("a WRITE of 1 MiB arrives whole, and parks whole", () => {
   let written: Uint8Array | null = null;
   const filesystem = new FakeFilesystem({
     write: (_nodeid, _offset, bytes) => {
-      if (!here) return new Parked("k");
+      if (!here) throw new Parked("k");
       written = bytes.slice();
+      return bytes.length;
     },
   });
   const harness = new SessionHarness(filesystem);
@@ -244,7 +250,7 @@ Deno.test("a WRITE of 1 MiB arrives whole, and parks whole", () => {
 Deno.test("all that wait for one key are answered by one wake; other keys sleep on", () => {
   let here = false;
   const filesystem = new FakeFilesystem({
-    getattr: (nodeid) => here && nodeid < 10 ? ATTRIBUTES : new Parked(nodeid < 10 ? "a" : "b"),
+    getattr: (nodeid) => here && nodeid < 10 ? ATTRIBUTES : park(nodeid < 10 ? "a" : "b"),
   });
   const harness = new SessionHarness(filesystem);
   harness.device.push(
@@ -267,7 +273,7 @@ Deno.test("a woken request may park again, for the same key or another, with a n
   const filesystem = new FakeFilesystem({
     getattr: () => {
       const key = keys.shift();
-      return key === undefined ? ATTRIBUTES : new Parked(key);
+      return key === undefined ? ATTRIBUTES : park(key);
     },
   });
   const harness = new SessionHarness(filesystem);
@@ -356,7 +362,7 @@ Deno.test("sleeping has no end without parked requests, and looks at deadlines w
 
 Deno.test("deadlines run out also while other requests keep the session busy", () => {
   const filesystem = new FakeFilesystem({
-    getattr: (nodeid) => nodeid === 2 ? new Parked("k") : ATTRIBUTES,
+    getattr: (nodeid) => nodeid === 2 ? park("k") : ATTRIBUTES,
   });
   const harness = new SessionHarness(filesystem);
   harness.device.push(getattrRequest(1, 2));
@@ -485,7 +491,7 @@ Deno.test("commands get a turn at least every 64 requests", () => {
 Deno.test("500 parked reads do not stop a local one, and all are answered in the end", () => {
   let here = false;
   const filesystem = new FakeFilesystem({
-    read: (nodeid) => nodeid === 2 || here ? 0 : new Parked(`content:${nodeid % 7}`),
+    read: (nodeid) => nodeid === 2 || here ? 0 : park(`content:${nodeid % 7}`),
   });
   const harness = new SessionHarness(filesystem);
   for (let i = 1; i <= 500; i++) harness.device.push(readRequest(i, 100 + i, 0, 4096));
