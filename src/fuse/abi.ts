@@ -330,6 +330,15 @@ export const GETXATTR_IN = layout("fuse_getxattr_in", 8, [["size", "u32"], ["pad
 
 export const GETXATTR_OUT = layout("fuse_getxattr_out", 8, [["size", "u32"], ["padding", "u32"]]);
 
+/** What a server says without being asked: this in the header's error field, unique 0. */
+export const FUSE_NOTIFY_INVAL_INODE = 2;
+
+export const NOTIFY_INVAL_INODE_OUT = layout("fuse_notify_inval_inode_out", 24, [
+  ["ino", "u64"],
+  ["off", "u64"],
+  ["len", "u64"],
+]);
+
 export const STATFS_OUT = layout("fuse_kstatfs", 80, [
   ["blocks", "u64"],
   ["bfree", "u64"],

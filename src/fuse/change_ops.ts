@@ -40,13 +40,19 @@ const COPY_MAX_BYTES = 0xfffff000;
 const RENAME_NOREPLACE = 1;
 const RENAME_EXCHANGE = 2;
 
+const FATTR_CHANGES = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_SIZE | FATTR_ATIME |
+  FATTR_ATIME_NOW | FATTR_MTIME | FATTR_MTIME_NOW;
+
 type Writable<T> = { -readonly [Field in keyof T]: T[Field] };
 
 function changesOf(request: RequestReader): AttrChanges {
   const at = request.struct(SETATTR_IN);
   const field = SETATTR_IN.at;
   const valid = request.u32(at + field.valid);
-  const changes: Writable<AttrChanges> = { killSuidGid: (valid & FATTR_KILL_SUIDGID) !== 0 };
+  // Without any change it is file_remove_privs of fallocate and copy_file_range, or a chown to
+  // nobody else: fuse_setattr leaves all of the killing to us and has nothing else to say.
+  const kill = (valid & FATTR_KILL_SUIDGID) !== 0 || (valid & FATTR_CHANGES) === 0;
+  const changes: Writable<AttrChanges> = { killSuidGidFor: kill ? request.gid : null };
   if (valid & FATTR_MODE) changes.mode = request.u32(at + field.mode);
   if (valid & FATTR_UID) changes.uid = request.u32(at + field.uid);
   if (valid & FATTR_GID) changes.gid = request.u32(at + field.gid);
@@ -163,8 +169,9 @@ export function write({ filesystem, request, reply }: OpContext): Handled {
   const bytes = request.bytes(request.u32(at + WRITE_IN.at.size));
   const offset = request.offset(at + WRITE_IN.at.offset);
   checkRange(offset, bytes.length);
-  const killSuidGid = (request.u32(at + WRITE_IN.at.write_flags) & FUSE_WRITE_KILL_SUIDGID) !== 0;
-  const count = filesystem.write(request.nodeid, offset, bytes, killSuidGid);
+  const kill = (request.u32(at + WRITE_IN.at.write_flags) & FUSE_WRITE_KILL_SUIDGID) !== 0;
+  const killSuidGidFor = kill ? request.gid : null;
+  const count = filesystem.write(request.nodeid, offset, bytes, killSuidGidFor);
   return reply.written(request, count);
 }
 

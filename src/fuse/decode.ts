@@ -48,10 +48,14 @@ export class RequestReader {
     return this.#number(IN_HEADER.at.nodeid);
   }
 
+  get gid(): number {
+    return this.#view.getUint32(IN_HEADER.at.gid, true);
+  }
+
   get caller(): Caller {
     return {
       uid: this.#view.getUint32(IN_HEADER.at.uid, true),
-      gid: this.#view.getUint32(IN_HEADER.at.gid, true),
+      gid: this.gid,
       pid: this.#view.getUint32(IN_HEADER.at.pid, true),
     };
   }

@@ -61,8 +61,12 @@ export interface AttrChanges {
   readonly sizeBytes?: number;
   readonly atime?: Time | "now";
   readonly mtime?: Time | "now";
-  /** Clear setuid, and setgid where the group may execute: chown, truncate by who is not root. */
-  readonly killSuidGid: boolean;
+  /**
+   * The caller's group, of a caller without CAP_FSETID: setuid goes, and setgid too, unless this is
+   * the file's group and the group may not execute. Null: they stay. (A change of owner takes them
+   * from what is no directory, whoever makes it.)
+   */
+  readonly killSuidGidFor: number | null;
 }
 
 export interface Attributes {
@@ -146,13 +150,13 @@ export interface Filesystem {
   tmpfile(parentNodeid: number, mode: number, caller: Caller): Entry;
   /**
    * write(2), and pages of a shared mapping. How many bytes were written: fewer than given when the
-   * disk is full. They are a view that is valid during the call. killSuidGid: as of AttrChanges.
+   * disk is full. They are a view that is valid during the call. killSuidGidFor: as of AttrChanges.
    */
   write(
     nodeid: number,
     offset: number,
     bytes: Uint8Array<ArrayBuffer>,
-    killSuidGid: boolean,
+    killSuidGidFor: number | null,
   ): number;
   /** fallocate, posix_fallocate; `mode`: FALLOC_FL_* bits. */
   fallocate(nodeid: number, mode: number, offset: number, lengthBytes: number): void;

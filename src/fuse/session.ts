@@ -28,7 +28,7 @@ import {
   OPCODE,
 } from "./abi.ts";
 import { Malformed, RequestReader } from "./decode.ts";
-import { ReplyWriter } from "./encode.ts";
+import { invalInode, ReplyWriter } from "./encode.ts";
 import { type Filesystem, Parked } from "./filesystem.ts";
 import { negotiateFlags } from "./init_flags.ts";
 import type { Handled, OpContext } from "./op.ts";
@@ -176,6 +176,16 @@ export class Session {
   postponeDeadlines(): void {
     const deadline = this.#now() + PARKED_TIMEOUT_MS;
     for (const parked of this.#parked.values()) parked.deadline = deadline;
+  }
+
+  /**
+   * The kernel forgets a directory's listing. It waits for no request of ours: pages of a listing
+   * are locked only while they are filled (fuse_add_dirent_to_cache in fs/fuse/readdir.c). Of a file
+   * it may wait, so nothing here may say it of one.
+   */
+  invalidateListing(nodeid: number): void {
+    // ENOENT: it has forgotten the directory itself.
+    this.#options.device.write(invalInode(nodeid));
   }
 
   #receive(length: number): void {

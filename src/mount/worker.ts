@@ -69,8 +69,13 @@ function serve({ config, eventFd, port }: StartMount): void {
   }
   const { fd, device } = mount;
   const objects = new PortObjects(base, config.objectFormat, tell);
-  const filesystem = filesystemOf(config, objects, overlay);
-  const session = new Session({
+  const filesystem = filesystemOf(
+    config,
+    objects,
+    overlay,
+    (nodeid) => session.invalidateListing(nodeid),
+  );
+  const session: Session = new Session({
     device: fuseDevice(fd, eventFd),
     filesystem,
     log: { warn: (message, fields) => log.warn(message, fields) },
@@ -114,10 +119,12 @@ function filesystemOf(
   config: MountConfig,
   objects: PortObjects,
   overlay: Overlay,
+  invalidateListing: (nodeid: number) => void,
 ): MergedFilesystem {
   return new MergedFilesystem({
     objects,
     overlay,
+    invalidateListing,
     xattrs: config.xattrs,
     rootTreeOid: config.rootTreeOid,
     timeSeconds: config.baseTimeSeconds,

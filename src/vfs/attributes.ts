@@ -5,7 +5,7 @@ import type { AttrChanges, Time } from "../fuse/filesystem.ts";
 import { type Inode, S_IFMT } from "../overlay/inode.ts";
 import { Change } from "./change.ts";
 import type { Contents } from "./contents.ts";
-import { withoutSuidGid } from "./modes.ts";
+import { afterChown, afterWrite } from "./modes.ts";
 import type { Node } from "./node_table.ts";
 import type { View } from "./view.ts";
 
@@ -30,15 +30,17 @@ export function setAttributes(
 
 /** What SETATTR changes in the row, if anything. */
 function changeRow(view: View, node: Node, changes: AttrChanges): void {
-  const { mode, uid, gid, atime, mtime, killSuidGid } = changes;
+  const { mode, uid, gid, atime, mtime, killSuidGidFor } = changes;
   const chown = uid !== undefined || gid !== undefined;
   const times = (atime !== undefined || mtime !== undefined) && !node.hasBackingFile;
-  if (mode === undefined && !chown && !times && !killSuidGid) return;
+  if (mode === undefined && !chown && !times && killSuidGidFor === null) return;
   const change = new Change(view);
   const row = change.row(node);
   let newMode = mode === undefined ? row.mode : (row.mode & S_IFMT) | (mode & MODE_BITS);
-  // chown_common in fs/open.c, also when root does it.
-  if ((chown || killSuidGid) && !node.isDirectory) newMode = withoutSuidGid(newMode);
+  if (!node.isDirectory) {
+    if (chown) newMode = afterChown(newMode);
+    else if (killSuidGidFor !== null) newMode = afterWrite(row, killSuidGidFor);
+  }
   change.touch(node, {
     mode: newMode,
     uid: uid ?? row.uid,

@@ -24,7 +24,7 @@ import {
 import type { Name } from "../path.ts";
 import { Change } from "./change.ts";
 import type { Node } from "./node_table.ts";
-import { withoutSuidGid } from "./modes.ts";
+import { afterWrite } from "./modes.ts";
 import { waitKey } from "./objects.ts";
 import { treeOidsOf, type View } from "./view.ts";
 
@@ -84,16 +84,16 @@ export class Contents {
     node: Node,
     offset: number,
     bytes: Uint8Array<ArrayBuffer>,
-    killSuidGid: boolean,
+    killSuidGidFor: number | null,
   ): number {
     this.#prepare(node);
-    this.#dropPrivileges(node, killSuidGid);
+    this.#dropPrivileges(node, killSuidGidFor);
     return pwriteAll(this.#fd(node), bytes, offset);
   }
 
   fallocate(node: Node, mode: number, offset: number, lengthBytes: number): void {
     this.#prepare(node);
-    this.#dropPrivileges(node, false);
+    this.#dropPrivileges(node, null);
     allocateFd(this.#fd(node), mode, offset, lengthBytes);
   }
 
@@ -115,12 +115,12 @@ export class Contents {
   ): number {
     if (from.hasBackingFile) {
       this.#prepare(to);
-      this.#dropPrivileges(to, false);
+      this.#dropPrivileges(to, null);
       return copyRange(this.#fd(from), offset, this.#fd(to), toOffset, lengthBytes);
     }
     const part = new Uint8Array(Math.min(lengthBytes, COPY_BYTES));
     const count = this.read(from, offset, part);
-    return this.write(to, toOffset, part.subarray(0, count), false);
+    return this.write(to, toOffset, part.subarray(0, count), null);
   }
 
   /** truncate(2), and open(2) with O_TRUNC. Throws Parked, FsError. */
@@ -128,7 +128,7 @@ export class Contents {
     if (sizeBytes === 0 && !node.hasBackingFile) this.#empty(node);
     else {
       this.#prepare(node);
-      this.#dropPrivileges(node, false);
+      this.#dropPrivileges(node, null);
       truncateFd(this.#fd(node), sizeBytes);
     }
   }
@@ -211,17 +211,17 @@ export class Contents {
       overlay.removeBackingFile(row.ino);
       throw error;
     }
-    this.#dropPrivileges(node, false);
+    this.#dropPrivileges(node, null);
   }
 
   /**
    * What a file loses when somebody writes it: setuid and setgid if the kernel says so, and a
    * capability always (FUSE_HANDLE_KILLPRIV_V2).
    */
-  #dropPrivileges(node: Node, killSuidGid: boolean): void {
+  #dropPrivileges(node: Node, killSuidGidFor: number | null): void {
     const { inode } = node;
     if (inode === null) return;
-    const mode = killSuidGid ? withoutSuidGid(inode.mode) : inode.mode;
+    const mode = killSuidGidFor === null ? inode.mode : afterWrite(inode, killSuidGidFor);
     const hasCapability = this.#options.xattrs &&
       this.#view.overlay.store.xattr(inode.ino, CAPABILITY) !== null;
     if (mode === inode.mode && !hasCapability) return;

@@ -117,9 +117,9 @@ export class MergedFilesystem implements Filesystem {
     nodeid: number,
     offset: number,
     bytes: Uint8Array<ArrayBuffer>,
-    killSuidGid: boolean,
+    killSuidGidFor: number | null,
   ): number {
-    return this.#contents.write(this.#view.node(nodeid), offset, bytes, killSuidGid);
+    return this.#contents.write(this.#view.node(nodeid), offset, bytes, killSuidGidFor);
   }
 
   fallocate(nodeid: number, mode: number, offset: number, lengthBytes: number): void {

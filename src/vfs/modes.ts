@@ -5,10 +5,21 @@ const S_ISGID = 0o2000;
 const S_IXGRP = 0o010;
 
 /**
- * Without setuid, and without setgid where the group may execute: setgid alone meant mandatory
- * locking (setattr_should_drop_suidgid in fs/attr.c).
+ * After chown(2), also root's: setgid without the right of the group to execute is no privilege and
+ * stays (setattr_should_drop_suidgid in fs/attr.c).
  */
-export function withoutSuidGid(mode: number): number {
+export function afterChown(mode: number): number {
   const withoutSuid = mode & ~S_ISUID;
   return (mode & S_IXGRP) === 0 ? withoutSuid : withoutSuid & ~S_ISGID;
+}
+
+/**
+ * After a change of content by a caller of this group. Whoever has the file's group among others we
+ * are not told, and taking too much is the safe side.
+ */
+export function afterWrite(
+  file: { readonly mode: number; readonly gid: number },
+  gid: number,
+): number {
+  return file.gid === gid ? afterChown(file.mode) : file.mode & ~(S_ISUID | S_ISGID);
 }

@@ -148,6 +148,13 @@ export class Names {
     if (replaced !== null) this.#forgetName(to, replaced, last, change);
     this.#view.nodes.addName(node, to.parent, to.name);
     this.#view.nodes.removeName(node, from.parent, from.name, { last: false });
+    this.#hasMoved(node, from, to);
+  }
+
+  /** The kernel's listing of a directory has the number of its parent in it. */
+  #hasMoved(node: Node, from: Place, to: Place): void {
+    if (!node.isDirectory || from.parent === to.parent) return;
+    this.#view.options.invalidateListing(node.nodeid);
   }
 
   #exchange(from: Place, node: Node, to: Place, other: Node): void {
@@ -166,6 +173,8 @@ export class Names {
     nodes.removeName(other, to.parent, to.name, { last: false });
     nodes.addName(node, to.parent, to.name);
     nodes.addName(other, from.parent, from.name);
+    this.#hasMoved(node, from, to);
+    this.#hasMoved(other, to, from);
   }
 
   /** Throws FsError, Parked. */

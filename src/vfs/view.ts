@@ -44,6 +44,8 @@ export interface ViewOptions {
   readonly gid: number;
   /** Content of `.git`. */
   readonly gitfile: Uint8Array<ArrayBuffer>;
+  /** The kernel's cached listing of a directory is no longer right. */
+  readonly invalidateListing: (nodeid: number) => void;
 }
 
 /** What a directory consists of; null: nothing of that kind. */

@@ -96,7 +96,7 @@ export function parking(key: string): Script {
 }
 
 /** One argument as kept: bytes as a byte string. */
-export type Seen = number | string | boolean | object;
+export type Seen = number | string | boolean | object | null;
 
 export class FakeFilesystem implements Filesystem {
   /** `[method, ...arguments]`; of READ the room instead of the buffer, of listings no sink. */

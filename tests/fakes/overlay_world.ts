@@ -37,6 +37,7 @@ export class OverlayWorld implements Disposable {
       objects: options.objects,
       overlay: options.wrap?.(this.overlay) ?? this.overlay,
       xattrs: options.xattrs ?? false,
+      invalidateListing: () => {},
       rootTreeOid: options.rootTreeOid,
       timeSeconds: WORLD_TIME_SECONDS,
       uid: WORLD_UID,

@@ -98,13 +98,13 @@ export class PathDriver {
 
   write(path: string, offset: number, text: string): number {
     const bytes = new TextEncoder().encode(text);
-    return this.with(path, (nodeid) => this.filesystem.write(nodeid, offset, bytes, false));
+    return this.with(path, (nodeid) => this.filesystem.write(nodeid, offset, bytes, null));
   }
 
   setattr(path: string, changes: Partial<AttrChanges>): void {
     this.with(
       path,
-      (nodeid) => this.filesystem.setattr(nodeid, { killSuidGid: false, ...changes }),
+      (nodeid) => this.filesystem.setattr(nodeid, { killSuidGidFor: null, ...changes }),
     );
   }
 

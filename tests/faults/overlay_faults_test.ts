@@ -117,7 +117,7 @@ const MUTATIONS: readonly Mutation[] = [
     run(d) {
       const held = d.hold("src/main");
       d.unlink("src/main");
-      d.filesystem.write(held.nodeid, 0, Uint8Array.of(65), false);
+      d.filesystem.write(held.nodeid, 0, Uint8Array.of(65), null);
       held.release();
     },
   },

@@ -135,14 +135,15 @@ Deno.test("SETATTR: each bit of `valid` is one change, and those that do not cou
     5: { mtime: { seconds: 55, nanoseconds: 88 } },
     7: { atime: "now" },
     8: { mtime: "now" },
-    11: { killSuidGid: true },
+    11: { killSuidGidFor: 1001 },
   };
   for (let bit = 0; bit < 32; bit++) {
     const { error, calls } = ask(OP.SETATTR, [...u32(2 ** bit), ...u32(0), ...fields]);
     assert.equal(error, 0);
     assert.deepEqual(
       calls,
-      [["setattr", 2, { killSuidGid: false, ...expected[bit] }]],
+      // Without a change it takes setuid and setgid away.
+      [["setattr", 2, { killSuidGidFor: expected[bit] ? null : 1001, ...expected[bit] }]],
       `bit ${bit}`,
     );
   }
@@ -167,7 +168,10 @@ Deno.test("times before 1970 and far away arrive, beyond 2^53 they are cut to it
     const body = setattrBody(32);
     body.splice(40, 8, ...u64(BigInt.asUintN(64, sent)));
     const mtime = { seconds, nanoseconds: 0 };
-    assert.deepEqual(ask(OP.SETATTR, body).calls, [["setattr", 2, { killSuidGid: false, mtime }]]);
+    assert.deepEqual(ask(OP.SETATTR, body).calls, [["setattr", 2, {
+      killSuidGidFor: null,
+      mtime,
+    }]]);
   }
 });
 

@@ -47,7 +47,7 @@ export const GOLDEN_CHANGES: readonly Golden[] = [
       ${ATTR_HEX}
     `,
     calls: [["setattr", NODE, {
-      killSuidGid: true,
+      killSuidGidFor: 1001,
       mode: 0o104755,
       uid: 0xcafe0001,
       gid: 0xcafe0002,
@@ -82,7 +82,7 @@ export const GOLDEN_CHANGES: readonly Golden[] = [
       00000000          # dummy
       ${ATTR_HEX}
     `,
-    calls: [["setattr", NODE, { killSuidGid: false, atime: "now", mtime: "now" }]],
+    calls: [["setattr", NODE, { killSuidGidFor: null, atime: "now", mtime: "now" }]],
     neededBytes: 88,
   },
   {
@@ -110,7 +110,7 @@ export const GOLDEN_CHANGES: readonly Golden[] = [
       00000000          # dummy
       ${ATTR_HEX}
     `,
-    calls: [["setattr", NODE, { killSuidGid: false }]],
+    calls: [["setattr", NODE, { killSuidGidFor: 1001 }]],
     neededBytes: 88,
   },
   {
@@ -365,7 +365,7 @@ export const GOLDEN_CHANGES: readonly Golden[] = [
       05000000          # size
       00000000          # padding
     `,
-    calls: [["write", NODE, 0x100001000, "\xde\xad\xbe\xef\x00", true]],
+    calls: [["write", NODE, 0x100001000, "\xde\xad\xbe\xef\x00", 1001]],
     neededBytes: 45,
   },
   {
@@ -396,7 +396,7 @@ export const GOLDEN_CHANGES: readonly Golden[] = [
       01000000          # size
       00000000          # padding
     `,
-    calls: [["write", NODE, 2, "\xff", false]],
+    calls: [["write", NODE, 2, "\xff", null]],
     neededBytes: 41,
   },
   {

@@ -287,7 +287,7 @@ Deno.test("WRITE and SETXATTR with other than the bytes they count", () => {
     }
   }
   write.splice(16, 4, ...u32(2));
-  assert.deepEqual(send3(OP.WRITE, write).calls[0], ["write", 2, 0, "\x01\x02", false]);
+  assert.deepEqual(send3(OP.WRITE, write).calls[0], ["write", 2, 0, "\x01\x02", null]);
   const { calls } = send3(OP.SETXATTR, setxattr(0));
   assert.deepEqual(calls[0], ["setxattr", 2, "user.x", "", 0]);
 });
