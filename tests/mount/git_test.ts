@@ -98,7 +98,6 @@ mountTest("git: the usual questions have the remote's answers", async (lab, t) =
     assert.match(await ask("status"), /nothing to commit, working tree clean/);
   });
   await t.step("status sees what differs", async () => {
-    // The work tree is read-only; the index is not.
     const path = repo.samplePath;
     await ask("rm", "--cached", "--quiet", path);
     assert.equal(await ask("status", "--porcelain"), `D  ${path}\n?? ${path}\n`);

@@ -14,19 +14,6 @@ const libc = Deno.dlopen("libc.so.6", {
     parameters: ["i32", "buffer", "i32", "buffer", "usize", "u32"],
     result: "isize",
   },
-  mkdir: { parameters: ["buffer", "u32"], result: "i32" },
-  rmdir: { parameters: ["buffer"], result: "i32" },
-  unlink: { parameters: ["buffer"], result: "i32" },
-  rename: { parameters: ["buffer", "buffer"], result: "i32" },
-  chmod: { parameters: ["buffer", "u32"], result: "i32" },
-  chown: { parameters: ["buffer", "u32", "u32"], result: "i32" },
-  utimes: { parameters: ["buffer", "pointer"], result: "i32" },
-  symlink: { parameters: ["buffer", "buffer"], result: "i32" },
-  link: { parameters: ["buffer", "buffer"], result: "i32" },
-  mknod: { parameters: ["buffer", "u32", "u64"], result: "i32" },
-  truncate: { parameters: ["buffer", "i64"], result: "i32" },
-  setxattr: { parameters: ["buffer", "buffer", "buffer", "usize", "i32"], result: "i32" },
-  removexattr: { parameters: ["buffer", "buffer"], result: "i32" },
   getxattr: { parameters: ["buffer", "buffer", "buffer", "usize"], result: "isize" },
   listxattr: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
   __errno_location: { parameters: [], result: "pointer" },
@@ -59,10 +46,6 @@ function withFile<T>(path: string, flags: number, use: (fd: number) => T): T {
 function copied(to: string, copy: (outFd: number) => void): Record<string, unknown> {
   withFile(to, raw.O_RDWR | raw.O_CREAT | raw.O_TRUNC, copy);
   return digest(raw.readFile(raw.fromUtf8(to)));
-}
-
-function openOnly(path: string, flags: number): Record<string, unknown> {
-  return withFile(path, flags, () => ({}));
 }
 
 const [op = "", path = "", ...args] = Deno.args;
@@ -134,29 +117,6 @@ const OPS: Readonly<Record<string, () => Record<string, unknown>>> = {
     return {};
   },
   readlink: () => ({ target: raw.fromBytes(raw.readlink(raw.fromUtf8(path))) }),
-  // Attempts to change something.
-  append: () => openOnly(path, raw.O_WRONLY | raw.O_APPEND),
-  "write-only": () => openOnly(path, raw.O_WRONLY),
-  "read-write": () => openOnly(path, raw.O_RDWR),
-  trunc: () => openOnly(path, raw.O_RDWR | raw.O_TRUNC),
-  "trunc-read-only": () => openOnly(path, raw.O_RDONLY | raw.O_TRUNC),
-  creat: () => openOnly(`${path}.new`, raw.O_WRONLY | raw.O_CREAT),
-  "creat-exclusive": () => openOnly(`${path}.new`, raw.O_WRONLY | raw.O_CREAT | raw.O_EXCL),
-  truncate: () => ({ result: check(libc.truncate(name, 0n), "truncate") }),
-  mkdir: () => ({ result: check(libc.mkdir(c(`${path}.dir`), 0o755), "mkdir") }),
-  rmdir: () => ({ result: check(libc.rmdir(c(path.replace(/\/[^/]*$/, ""))), "rmdir") }),
-  mknod: () => ({ result: check(libc.mknod(c(`${path}.fifo`), 0o010644, 0n), "mknod") }),
-  unlink: () => ({ result: check(libc.unlink(name), "unlink") }),
-  rename: () => ({ result: check(libc.rename(name, c(`${path}.moved`)), "rename") }),
-  chmod: () => ({ result: check(libc.chmod(name, 0o600), "chmod") }),
-  chown: () => ({ result: check(libc.chown(name, 1, 1), "chown") }),
-  utimes: () => ({ result: check(libc.utimes(name, null), "utimes") }),
-  symlink: () => ({ result: check(libc.symlink(c("x"), c(`${path}.link`)), "symlink") }),
-  link: () => ({ result: check(libc.link(name, c(`${path}.hard`)), "link") }),
-  setxattr: () => ({
-    result: check(libc.setxattr(name, c("user.x"), c("y"), 1n, 0), "setxattr"),
-  }),
-  removexattr: () => ({ result: check(libc.removexattr(name, c("user.x")), "removexattr") }),
   // Extended attributes.
   getxattr: () => ({
     result: check(libc.getxattr(name, c(argument), new Uint8Array(256), 256n), "getxattr"),
