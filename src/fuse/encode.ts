@@ -37,8 +37,8 @@ export interface InitReply {
 }
 
 /**
- * A notification: the kernel drops all it has cached of a node's pages, which for a directory is its
- * listing, and its attributes (fuse_notify_inval_inode in fs/fuse/dev.c).
+ * A notification: the kernel drops a node's attributes and all it has cached of its pages, which
+ * for a directory are its listing (fuse_notify_inval_inode in fs/fuse/dev.c).
  */
 export function invalInode(nodeid: number): Uint8Array<ArrayBuffer> {
   const { at, sizeBytes } = NOTIFY_INVAL_INODE_OUT;

@@ -143,7 +143,7 @@ export class OverlayStore {
   /** Returns when the disk has every row committed so far. */
   sync(): void {
     if (!this.#unsynced) return;
-    // A commit under FULL ends with an fsync of the whole log (sqlite.org/pragma.html#pragma_synchronous).
+    // A commit under FULL ends with an fsync of the whole log (SQLite: PRAGMA synchronous).
     this.#db.exec("PRAGMA synchronous = FULL");
     try {
       this.#statements.countSync.run();

@@ -3,8 +3,8 @@
  *
  * Copy-up: the first write copies the base's bytes into a backing file, then the row says so. The
  * kernel sees no difference: same node, same ino, same bytes, and the times are those from before.
- * It needs the whole blob, so it parks until that is here; what was copied so far is kept. Cutting to
- * nothing copies nothing.
+ * It needs the whole blob, so it parks until that is here; what was copied so far is kept. Cutting
+ * to nothing copies nothing.
  */
 
 import { ERRNO, FsError } from "../errno.ts";

@@ -253,7 +253,7 @@ export class Names {
   #newInode(parent: Node, making: Making, { time }: Change): Inode {
     const { mode, rdev = 0, target = null, caller } = making;
     const parentMode = parent.inode?.mode ?? BASE_MODES[parent.kind];
-    // inode_init_owner in fs/inode.c: a setgid directory hands on its group, and to directories itself.
+    // A setgid directory hands on its group, and to directories that bit too (inode_init_owner).
     const inherits = (parentMode & S_ISGID) !== 0;
     const { seconds, nanoseconds } = time;
     return {

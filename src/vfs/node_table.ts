@@ -79,11 +79,9 @@ export class Node {
 
   /** Trees of the base from the root to this directory, as far as there are any. */
   treeOids(): Oid[] {
-    const oids: Oid[] = [];
-    for (let node: Node | null = this; node !== null; node = node.parent) {
-      if (node.kind === "directory" && node.oid !== NO_OID) oids.push(node.oid);
-    }
-    return oids.reverse();
+    const above = this.parent?.treeOids() ?? [];
+    if (this.kind === "directory" && this.oid !== NO_OID) above.push(this.oid);
+    return above;
   }
 }
 

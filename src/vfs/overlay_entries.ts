@@ -2,9 +2,10 @@
  * The names of one directory that differ from its base, and the merge of both.
  *
  * A dentry overrides the base entry of its name; a whiteout hides it. Names of the base keep their
- * rank as their place in a listing, also when they were overridden, or removed and made again. Names
- * that only exist here come after them in the order in which they were made, each with a sequence
- * number that is never given twice, so that a cookie says where to go on whatever happened since.
+ * rank as their place in a listing, also when they were overridden, or removed and made again.
+ * Names that only exist here come after them in the order in which they were made, each with a
+ * sequence number that is never given twice, so that a cookie says where to go on whatever happened
+ * since.
  */
 
 import { S_IFDIR, S_IFMT } from "../overlay/inode.ts";

@@ -1,6 +1,6 @@
 /**
- * Calls a file system by path as the kernel would: looks up every component, counts what the replies
- * count, and forgets it again. What is held open is a node, as for the kernel.
+ * Calls a file system by path as the kernel would: looks up every component, counts what the
+ * replies count, and forgets it again. What is held open is a node, as for the kernel.
  */
 
 import { ERRNO, FsError } from "../../src/errno.ts";

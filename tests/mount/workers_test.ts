@@ -77,7 +77,8 @@ const options = { layout: store, hydrationConcurrency: 1, onFetched() {}, onCras
 new StoreWorkers(options).start("sha1");
 new MountHandle({
   repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
-  overlayDir: store.dir + "/overlay", xattrs: false, objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
+  overlayDir: store.dir + "/overlay", xattrs: false,
+  objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,
 }, spawnMountWorker([store.dir]), () => {}).started().catch(ended);
 const files = ["hydrator", "indexer", "mount"].map((name) => store.dir + "/" + name);
