@@ -18,6 +18,7 @@ const STATUS: RepoStatus = {
   hydratedBytes: 4096,
   overlayDirty: false,
   overlay: { created: 0, modified: 0, deleted: 0 },
+  requests: 1,
   history: "full",
   uid: 0,
   gid: 0,

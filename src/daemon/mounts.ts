@@ -54,6 +54,11 @@ export class Mounts {
     return this.#mounted.has(repoId);
   }
 
+  /** Requests of the kernel since it was mounted; null: not mounted. */
+  requestCount(repoId: string): number | null {
+    return this.#mounted.get(repoId)?.handle.requestCount ?? null;
+  }
+
   /**
    * A mount on this store will come soon: its workers load meanwhile (a tenth of a second).
    * The function returned must be called when the mount has come, or will not.

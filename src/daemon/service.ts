@@ -45,6 +45,7 @@ import { historyText, statusOf } from "./status.ts";
 
 /** What the verbs need of `Mounts`. */
 export interface MountTable {
+  requestCount(repoId: string): number | null;
   mount(record: RepoRecord): Promise<void>;
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
   isMounted(repoId: string): boolean;
@@ -258,8 +259,11 @@ export class Service implements Handlers {
   readonly status = async ({ repo }: Params<"status">): Promise<Result<"status">> => {
     const records = repo === null ? this.#registry.all() : [this.#find(repo, { inside: true })];
     const repos = await Promise.all(records.map((record) => {
-      const failure = this.#failures.get(record.id) ?? null;
-      return statusOf(record, this.#layout, this.#stateOf(record), failure);
+      return statusOf(record, this.#layout, {
+        state: this.#stateOf(record),
+        failure: this.#failures.get(record.id) ?? null,
+        requests: this.#options.live?.mounts.requestCount(record.id) ?? null,
+      });
     }));
     return { repos };
   };

@@ -8,12 +8,20 @@ import { userGitDirOf } from "../repo/owner.ts";
 import { hydratedOf } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 
-/** `failure`: why it is not mounted though it should be. Never throws. */
+/** What only the daemon knows. */
+export interface Live {
+  readonly state: RepoStatus["state"];
+  /** Why it is not mounted though it should be. */
+  readonly failure: string | null;
+  /** FUSE requests since it was mounted. */
+  readonly requests: number | null;
+}
+
+/** Never throws. */
 export async function statusOf(
   record: RepoRecord,
   layout: Layout,
-  state: RepoStatus["state"],
-  failure: string | null,
+  { state, failure, requests }: Live,
 ): Promise<RepoStatus> {
   const [head, distance] = await Promise.all([headOf(record, layout), distanceOf(record, layout)]);
   const hydrated = hydratedOf(layout.store(record.storeId));
@@ -37,6 +45,7 @@ export async function statusOf(
       : overlay.created + overlay.modified + overlay.deleted > 0,
     overlay,
     history: historyText(record),
+    requests,
     uid: record.uid,
     gid: record.gid,
   };

@@ -62,6 +62,8 @@ export interface SessionOptions {
   readonly onExpired?: (key: string) => void;
   /** The kernel has our INIT reply. `protocol` is `7.<minor>` as negotiated. */
   readonly onReady: (protocol: string) => void;
+  /** Its first element counts the requests that were read, INIT included. */
+  readonly requests?: Float64Array;
   readonly now?: () => number;
 }
 
@@ -98,8 +100,6 @@ export class Session {
   #state: "starting" | "running" | "ended" = "starting";
   #end: SessionEnd = "unmounted";
   #nextDeadlineCheck = 0;
-  /** Requests read, INIT included. */
-  requestCount = 0;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -135,7 +135,7 @@ export class Session {
 
   /** Answers until the mount is gone. Throws Bug. */
   run(): SessionEnd {
-    const { device, drain } = this.#options;
+    const { device, drain, requests = new Float64Array(1) } = this.#options;
     while (!this.#ended) {
       let idle = false;
       for (let i = 0; i < BURST && !this.#ended; i++) {
@@ -150,7 +150,7 @@ export class Session {
           this.stop(length === -ERRNO.ENODEV ? "unmounted" : "aborted");
           break;
         }
-        this.requestCount++;
+        requests[0] = (requests[0] as number) + 1;
         this.#receive(length);
       }
       if (!idle || this.#ended || device.wait(this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1)) {

@@ -34,6 +34,7 @@ export class MountHandle {
   readonly #eventFd: number;
   readonly #onWant: (want: MountWant) => void;
   readonly #started = Promise.withResolvers<string>();
+  readonly #requests = new SharedArrayBuffer(8);
   readonly #closed = Promise.withResolvers<string>();
   /** While the kernel has our answer to INIT. */
   #mounted: { readonly fd: number; readonly device: string } | null = null;
@@ -52,8 +53,19 @@ export class MountHandle {
       event.preventDefault();
       this.#onCrash(event.message);
     };
-    const start: StartMount = { kind: "start", config, eventFd: this.#eventFd, port: port2 };
+    const start: StartMount = {
+      kind: "start",
+      config,
+      eventFd: this.#eventFd,
+      port: port2,
+      requests: this.#requests,
+    };
     this.#worker.postMessage(start, [port2]);
+  }
+
+  /** Requests of the kernel so far. */
+  get requestCount(): number {
+    return new Float64Array(this.#requests)[0] as number;
   }
 
   /** Resolves when the kernel has our answer to INIT. Throws Failure. */

@@ -34,6 +34,8 @@ export interface StartMount {
   readonly config: MountConfig;
   readonly eventFd: number;
   readonly port: MessagePort;
+  /** One float64: requests read so far. The worker writes, main reads; it needs no lock. */
+  readonly requests: SharedArrayBuffer;
 }
 
 /**
@@ -79,4 +81,4 @@ export type MountEvent =
   /** A reader has begun with the contents that came ahead last. */
   | { readonly kind: "read-ahead" }
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
-  | { readonly kind: "unmounted"; readonly requests: number; readonly cause: string };
+  | { readonly kind: "unmounted"; readonly cause: string };

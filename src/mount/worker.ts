@@ -47,7 +47,7 @@ function fuseDevice(fd: number, eventFd: number): Device {
 }
 
 /** Mounts, answers until the mount is gone, and says so. */
-function serve({ config, eventFd, port }: StartMount): void {
+function serve({ config, eventFd, port, requests }: StartMount): void {
   const tell = (event: MountEvent) => port.postMessage(event);
   const log = logger("mount").with({ repo: config.repoName });
   let base: BaseStore | null = null;
@@ -84,6 +84,7 @@ function serve({ config, eventFd, port }: StartMount): void {
       drain(port as unknown as NodeMessagePort, session, objects);
     },
     onExpired: (key) => objects.forgetAsked(key),
+    requests: new Float64Array(requests),
     onReady: (protocol) => tell({ kind: "mounted", protocol, fd, device }),
   });
   let cause: SessionEnd = "failed";
@@ -98,7 +99,7 @@ function serve({ config, eventFd, port }: StartMount): void {
   if (errno !== 0) log.error("Dead mount is left", { mountPoint: config.mountPoint, errno });
   objects.close();
   closeOverlay(filesystem, overlay, log);
-  tell({ kind: "unmounted", requests: session.requestCount, cause });
+  tell({ kind: "unmounted", cause });
 }
 
 /** What cannot be closed in order is put in order at the next start. */

@@ -21,6 +21,7 @@ export class SessionHarness {
   /** device.readCount at each drain. */
   readonly drains: number[] = [];
   readonly session: Session;
+  readonly requests = new Float64Array(1);
   /** The time, in milliseconds. */
   clock = 0;
   /** Commands: called by drain. */
@@ -36,6 +37,7 @@ export class SessionHarness {
         this.onDrain();
       },
       onReady: (protocol) => this.ready.push(protocol),
+      requests: this.requests,
       now: () => this.clock,
     });
     if (options.init !== false) this.device.push(initRequest(INIT_UNIQUE, 45));
