@@ -20,11 +20,12 @@ import {
   mountFuse,
   pollTwo,
   readFd,
+  signalEventFd,
   statFileSystem,
   unmountDevice,
   writeFd,
 } from "../sys/mod.ts";
-import { MergedFilesystem } from "../vfs/merged_filesystem.ts";
+import { MergedFilesystem, type MergedFilesystemOptions } from "../vfs/merged_filesystem.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
 import { PortObjects } from "./port_objects.ts";
 
@@ -69,18 +70,22 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
   }
   const { fd, device } = mount;
   const objects = new PortObjects(base, config.objectFormat, tell);
-  const filesystem = filesystemOf(
-    config,
-    objects,
-    overlay,
-    (nodeid) => session.invalidateListing(nodeid),
-  );
+  const soon: string[] = [];
+  const filesystem = filesystemOf(config, objects, overlay, {
+    invalidateListing: (nodeid) => session.invalidateListing(nodeid),
+    wakeSoon: (key) => {
+      soon.push(key);
+      // The loop would sleep.
+      signalEventFd(eventFd);
+    },
+  });
   const session: Session = new Session({
     device: fuseDevice(fd, eventFd),
     filesystem,
     log: { warn: (message, fields) => log.warn(message, fields) },
     drain: () => {
       clearEventFd(eventFd);
+      for (const key of soon.splice(0)) session.wake(key);
       drain(port as unknown as NodeMessagePort, session, objects);
     },
     onExpired: (key) => objects.forgetAsked(key),
@@ -120,12 +125,12 @@ function filesystemOf(
   config: MountConfig,
   objects: PortObjects,
   overlay: Overlay,
-  invalidateListing: (nodeid: number) => void,
+  loop: Pick<MergedFilesystemOptions, "invalidateListing" | "wakeSoon">,
 ): MergedFilesystem {
   return new MergedFilesystem({
     objects,
     overlay,
-    invalidateListing,
+    ...loop,
     xattrs: config.xattrs,
     rootTreeOid: config.rootTreeOid,
     timeSeconds: config.baseTimeSeconds,

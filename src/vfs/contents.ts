@@ -31,6 +31,8 @@ import { treeOidsOf, type View } from "./view.ts";
 /** The kernel's READLINK takes one byte less than a page (fuse_readlink_page). */
 const LINK_MAX_BYTES = 4095;
 const COPY_BYTES = 1024 * 1024;
+/** Copied without a pause: others wait meanwhile. */
+const COPY_TURN_BYTES = 16 * COPY_BYTES;
 
 const CAPABILITY = "security.capability" as Name;
 
@@ -176,9 +178,12 @@ export class Contents {
     return copy;
   }
 
+  /** Throws Parked when bytes are missing, and now and then to let others have a turn. */
   #copyRest(node: Node, copy: Copy): void {
     const { upper } = this.#view.overlay;
+    const pauseAt = copy.copiedBytes + COPY_TURN_BYTES;
     for (;;) {
+      if (copy.copiedBytes >= pauseAt) throw this.#pause(copy);
       const count = this.#readBlob(node, copy.copiedBytes, this.#buffer);
       const part = this.#buffer.subarray(0, count);
       if (pwriteAll(upper.fd(copy.ino), part, copy.copiedBytes) < count) {
@@ -187,6 +192,12 @@ export class Contents {
       copy.copiedBytes += count;
       if (count < this.#buffer.length) return;
     }
+  }
+
+  #pause({ ino }: Copy): Parked {
+    const key = `copy:${ino}`;
+    this.#view.options.wakeSoon(key);
+    return new Parked(key);
   }
 
   #abandon(node: Node, { ino }: Copy): void {

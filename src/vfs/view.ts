@@ -46,6 +46,8 @@ export interface ViewOptions {
   readonly gitfile: Uint8Array<ArrayBuffer>;
   /** The kernel's cached listing of a directory is no longer right. */
   readonly invalidateListing: (nodeid: number) => void;
+  /** Wakes what parks with this key, after whoever else waits had a turn. */
+  readonly wakeSoon: (key: string) => void;
 }
 
 /** What a directory consists of; null: nothing of that kind. */

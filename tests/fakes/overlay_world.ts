@@ -25,6 +25,8 @@ export class OverlayWorld implements Disposable {
   readonly overlay: Overlay;
   readonly filesystem: MergedFilesystem;
   readonly dir: string;
+  /** Keys that were to be woken soon. */
+  readonly woken: string[] = [];
   readonly #removeDir: boolean;
   #open = true;
 
@@ -38,6 +40,7 @@ export class OverlayWorld implements Disposable {
       overlay: options.wrap?.(this.overlay) ?? this.overlay,
       xattrs: options.xattrs ?? false,
       invalidateListing: () => {},
+      wakeSoon: (key) => this.woken.push(key),
       rootTreeOid: options.rootTreeOid,
       timeSeconds: WORLD_TIME_SECONDS,
       uid: WORLD_UID,
