@@ -26,7 +26,7 @@ import {
 
 /** The compiled binary; AFS_BINARY: another one. */
 export const AFS = Deno.env.get("AFS_BINARY") ?? pathOf("../../dist/afs");
-const TOUCH_MAIN = pathOf("./touch_main.ts");
+export const TOUCH_MAIN = pathOf("./touch_main.ts");
 
 function pathOf(relative: string): string {
   return decodeURIComponent(new URL(relative, import.meta.url).pathname);
