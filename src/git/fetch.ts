@@ -8,17 +8,15 @@
  * `.keep`, `git maintenance` rolls promisor packs into ordinary ones. What a kill leaves in
  * staging is removed before the directory is used again.
  *
- * A fetch has no time limit while bytes arrive; without any for STALL_MS it is ended.
+ * A fetch has no time limit while something arrives (transfer.ts).
  */
 
+import type { Clock } from "../clock.ts";
 import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
-import { runGit } from "./process.ts";
 import { readStoreConfig } from "./store.ts";
-
-/** A transfer without a new byte for so long is given up. */
-export const STALL_MS = 30_000;
+import { runTransfer } from "./transfer.ts";
 
 export interface FetchOptions {
   readonly signal?: AbortSignal;
@@ -44,13 +42,13 @@ export interface GitFetchOptions {
   readonly storeGitDir: HostPath;
   readonly stagingDir: HostPath;
   readonly objectFormat: ObjectFormat;
+  /** Default: the real time. */
+  readonly clock?: Clock;
 }
 
 const NOT_OUR_REF = /not our ref ([0-9a-f]{40,64})/;
 const FETCH_CONFIG = [
   "fetch.negotiationAlgorithm=noop",
-  "http.lowSpeedLimit=1",
-  `http.lowSpeedTime=${STALL_MS / 1000}`,
   // A few objects without a filter would be unpacked, and only packs are moved into the store.
   "fetch.unpackLimit=1",
   // index-pack streams what is bigger instead of holding it.
@@ -110,14 +108,14 @@ export class GitFetch implements ObjectSource {
     const dir = `${this.#options.stagingDir}/${slot}` as HostPath;
     try {
       await this.#prepare(dir);
-      await withStallGuard(`${dir}/objects/pack`, options, (signal, onLine) =>
-        runGit(args, {
-          gitDir: dir,
-          config: FETCH_CONFIG,
-          stdin: new TextEncoder().encode(stdin),
-          signal,
-          onStderr: onLine,
-        }));
+      await runTransfer(args, {
+        gitDir: dir,
+        packDir: `${dir}/objects/pack`,
+        config: FETCH_CONFIG,
+        stdin: new TextEncoder().encode(stdin),
+        clock: this.#options.clock,
+        ...options,
+      });
       return await this.#install(dir);
     } finally {
       this.#free.push(slot);
@@ -173,47 +171,4 @@ export class GitFetch implements ObjectSource {
 
 function ignoreNotFound(error: unknown): void {
   if (!(error instanceof Deno.errors.NotFound)) throw error;
-}
-
-/** Runs `work` and aborts it when neither its messages nor the files below `packDir` move. */
-async function withStallGuard(
-  packDir: string,
-  { signal, onProgress }: FetchOptions,
-  work: (signal: AbortSignal, onLine: (line: string) => void) => Promise<unknown>,
-): Promise<void> {
-  const stalled = new AbortController();
-  let movedAt = performance.now();
-  let size = 0;
-  const moved = () => {
-    movedAt = performance.now();
-    onProgress?.();
-  };
-  const timer = setInterval(() => {
-    const now = sizeOfFiles(packDir);
-    if (now !== size) moved();
-    size = now;
-    if (performance.now() - movedAt > STALL_MS) stalled.abort();
-  }, 1000);
-  try {
-    const signals = signal === undefined ? [stalled.signal] : [signal, stalled.signal];
-    await work(AbortSignal.any(signals), moved);
-  } catch (error) {
-    if (!stalled.signal.aborted) throw error;
-    const seconds = STALL_MS / 1000;
-    throw new Failure("network", `Cannot fetch: nothing arrived for ${seconds} s`, {
-      cause: error,
-    });
-  } finally {
-    clearInterval(timer);
-  }
-}
-
-function sizeOfFiles(dir: string): number {
-  let size = 0;
-  try {
-    for (const { name } of Deno.readDirSync(dir)) size += Deno.statSync(`${dir}/${name}`).size;
-  } catch {
-    // A file was renamed between the two calls: the next look sees it.
-  }
-  return size;
 }

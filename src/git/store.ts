@@ -12,6 +12,7 @@
  *  5. Everything in it may be read by others (0755, 0444 or 0644) and written by us only.
  */
 
+import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
 import { configText } from "./config_file.ts";
 import { credentialConfig, credentialEntries, type CredentialSource } from "./credentials.ts";
@@ -24,7 +25,8 @@ import {
   writeFileAtomically,
 } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, oid } from "./oid.ts";
-import { GitError, gitText, runGit } from "./process.ts";
+import { GitError, gitText } from "./process.ts";
+import { runTransfer, type TransferOptions } from "./transfer.ts";
 
 /** What git says about a transfer, e.g. `Receiving objects`, 45. */
 export interface TransferProgress {
@@ -50,6 +52,8 @@ export interface StoreRequest {
   readonly mayDeepen: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TransferProgress) => void;
+  /** Default: the real time. */
+  readonly clock?: Clock | undefined;
 }
 
 /** The commit to mount and what is known about its store. */
@@ -70,11 +74,8 @@ export interface StoreState {
   readonly created: boolean;
 }
 
-/** A stalled transfer is cut after 30 s without a byte; one that moves has no limit. */
-const TRANSFER_CONFIG = ["http.lowSpeedLimit=1", "http.lowSpeedTime=30"];
-
 /** By default small packs are unpacked; we want packs only, since `.promisor` belongs to a pack. */
-const STORE_CONFIG = ["fetch.unpackLimit=1", "transfer.unpackLimit=1"];
+export const FETCH_CONFIG = ["fetch.unpackLimit=1", "transfer.unpackLimit=1"];
 
 /**
  * For every `git fetch` of ours in a store. A filter makes git call the remote a promisor, so a
@@ -90,8 +91,6 @@ export function fetchOptions(partial: boolean): string[] {
     ...(partial ? ["--filter=blob:none"] : []),
   ];
 }
-
-export const FETCH_CONFIG = [...TRANSFER_CONFIG, ...STORE_CONFIG];
 
 /**
  * Makes the store, or fetches the newest commit of the branch into an existing one, whose
@@ -223,9 +222,8 @@ async function clone(
   gitDir: string,
   options: { readonly depth: number | null },
 ): Promise<{ filtered: boolean }> {
-  const report = progressTo(request.onProgress);
   try {
-    const { stderr } = await runGit([
+    const { stderr } = await runTransfer([
       "clone",
       "--bare",
       "--progress",
@@ -240,11 +238,7 @@ async function clone(
       "--",
       request.remoteUrl,
       gitDir,
-    ], {
-      config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
-      onStderr: report,
-    });
+    ], transferOptions(request, gitDir));
     // upload-pack without uploadpack.allowFilter, or an old server (fetch-pack.c).
     return { filtered: !/filtering not recognized by server/.test(stderr) };
   } catch (error) {
@@ -252,6 +246,16 @@ async function clone(
     await removeTree(gitDir);
     return await clone(request, gitDir, { depth: null });
   }
+}
+
+function transferOptions(request: StoreRequest, gitDir: string): TransferOptions {
+  return {
+    packDir: `${gitDir}/objects/pack`,
+    config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
+    ...(request.signal === undefined ? {} : { signal: request.signal }),
+    onStderr: progressTo(request.onProgress),
+    clock: request.clock,
+  };
 }
 
 /** `refs/heads/x` to `x`: `git clone --branch` takes short names. */
@@ -364,12 +368,11 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
 async function askTip(request: StoreRequest): Promise<RemoteTip> {
   const { branch } = request;
   const wanted = branch === null ? [] : candidates(branch);
-  const text = await gitText(["ls-remote", "--symref", "origin", "HEAD", ...wanted], {
+  const { stdout } = await runTransfer(["ls-remote", "--symref", "origin", "HEAD", ...wanted], {
+    ...transferOptions(request, request.gitDir),
     gitDir: request.gitDir,
-    config: [...TRANSFER_CONFIG, ...credentialConfig(request.credentials)],
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
   });
-  const { refs, remoteHead } = parseRemoteRefs(text);
+  const { refs, remoteHead } = parseRemoteRefs(new TextDecoder().decode(stdout));
   const fullRef = branch === null ? remoteHead : wanted.find((ref) => refs.has(ref)) ?? null;
   const found = refs.get(branch === null ? "HEAD" : fullRef ?? "");
   if (found === undefined) throw branch === null ? emptyOf(request) : noSuchBranch(request);
@@ -406,11 +409,10 @@ async function fetchTip(request: StoreRequest, tip: RemoteTip, partial: boolean)
   const depth = shallow && request.mayDeepen ? [`--depth=${request.depth ?? 1}`] : [];
   const source = tip.fullRef ?? "HEAD";
   const fetch = async (refspec: string) => {
-    await runGit(["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec], {
+    const args = ["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec];
+    await runTransfer(args, {
+      ...transferOptions(request, request.gitDir),
       gitDir: request.gitDir,
-      config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
-      onStderr: progressTo(request.onProgress),
     });
   };
   try {

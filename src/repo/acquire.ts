@@ -15,6 +15,7 @@
  * Write order: lock, credentials, store, repository's folders, row, store's configuration.
  */
 
+import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
 import { type CredentialSource, writeCredentials } from "../git/credentials.ts";
 import { gitFailure } from "../git/errors.ts";
@@ -78,6 +79,8 @@ export interface AcquireOptions {
   readonly register?: (record: RepoRecord) => void;
   readonly onProgress?: (progress: AcquireProgress) => void;
   readonly signal?: AbortSignal;
+  /** Of the fetch. Default: the real time. */
+  readonly clock?: Clock;
 }
 
 /** What has to happen, last first, when an acquisition fails. */
@@ -214,7 +217,7 @@ async function make(job: Job): Promise<RepoRecord> {
 }
 
 async function fetchStore(job: Job): Promise<StoreState> {
-  const { layout, onProgress } = job.options;
+  const { layout, onProgress, clock } = job.options;
   const store = layout.store(job.storeId);
   if (job.credentials !== null && job.remote.credentials !== null) {
     const { path } = job.credentials;
@@ -235,6 +238,7 @@ async function fetchStore(job: Job): Promise<StoreState> {
       gitDir: store.gitDir,
       mayDeepen: history !== null,
       ...signalOf(job),
+      clock,
       onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
     });
   } finally {
