@@ -28,7 +28,13 @@ import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
 import { acquire, type AcquireProgress } from "../repo/acquire.ts";
-import { checkMountPoint, checkName, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import {
+  checkMountPoint,
+  checkName,
+  lastFolders,
+  makeMountPoint,
+  removeMountPoint,
+} from "../repo/checks.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
@@ -236,8 +242,8 @@ export class Service implements Handlers {
         await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
       }
       await this.#remove(record);
-      // Only ever an empty directory: everything else is somebody's.
-      await removeMountPoint([mountPoint]);
+      // What was there before is somebody's, and so is what somebody has put something into.
+      await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
       this.#log.info("Removed repository", { repo, mountPoint });
       return { repo, mountPoint, removed: true, onlyHere };
     });
@@ -372,7 +378,7 @@ export class Service implements Handlers {
     });
     let made: HostPath[] = [];
     try {
-      made = await makeMountPoint(record.mountPoint, ownerOf(record));
+      made = await this.#makeMountPoint(record);
       if (this.#options.live !== null) {
         context.signal.throwIfAborted();
         context.onProgress({ phase: "Mounting", percent: null });
@@ -394,6 +400,13 @@ export class Service implements Handlers {
     });
     this.#options.live?.history.ensure(record);
     return record;
+  }
+
+  /** Makes what is missing of it, which is ours to remove later. Returns what was made. */
+  async #makeMountPoint({ id, mountPoint, ...owner }: RepoRecord): Promise<HostPath[]> {
+    const made = await makeMountPoint(mountPoint, ownerOf(owner));
+    if (made.length > 0) this.#registry.update(id, { madeFolders: made.length });
+    return made;
   }
 
   async #undoMountIfAborted(record: RepoRecord, signal: AbortSignal): Promise<void> {
@@ -438,10 +451,11 @@ export class Service implements Handlers {
         isWritable,
       });
       // /tmp and the like are empty after a reboot.
-      made = await makeMountPoint(mountPoint, ownerOf(record));
+      made = await this.#makeMountPoint(record);
       await this.#options.live?.mounts.mount(record);
     } catch (error) {
       await removeMountPoint(made);
+      this.#registry.update(record.id, { madeFolders: record.madeFolders });
       this.#failures.set(record.id, messageOf(error));
       this.#log.error("Could not mount", { repo, mountPoint, error: messageOf(error) });
       throw error;

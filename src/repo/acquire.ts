@@ -262,6 +262,7 @@ async function recordOf(job: Job, state: StoreState): Promise<RepoRecord> {
     ref: state.ref,
     depth: request.depth,
     mountPoint: request.mountPoint,
+    madeFolders: 0,
     storeId: job.storeId,
     objectFormat: state.objectFormat,
     baseCommitOid: state.commitOid,

@@ -23,4 +23,6 @@ export const REGISTRY_MIGRATIONS = [
      fetchResult TEXT NOT NULL
    ) STRICT;
    CREATE INDEX reposByStore ON repos (storeId);`,
+  // Of what was registered before, nothing is known to be ours.
+  `ALTER TABLE repos ADD COLUMN madeFolders INTEGER NOT NULL DEFAULT 0;`,
 ] as const;
