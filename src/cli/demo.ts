@@ -91,6 +91,7 @@ async function showAll(dir: string, signal: AbortSignal): Promise<void> {
     depth: null,
     uid: effectiveUid(),
     gid: effectiveGid(),
+    ownerGiven: false,
     wait: "history",
   });
   print(`$ cd ${mounted.mountPoint}`);

@@ -42,6 +42,8 @@ const MountParams = v.strictObject({
   depth: v.nullable(whole),
   uid: userId,
   gid: userId,
+  /** Whether they were asked for; false: who would own a new one. */
+  ownerGiven: v.boolean(),
   /** When to answer: the tree can be read, or the history is there too. */
   wait: v.picklist(["tree", "history"]),
 });

@@ -11,6 +11,7 @@ const MOUNT = {
   depth: null,
   uid: 0,
   gid: 0,
+  ownerGiven: false,
   wait: "tree",
 };
 

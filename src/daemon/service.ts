@@ -517,6 +517,9 @@ function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): 
   if (params.name !== null && params.name !== record.name) {
     throw fail(`it is registered there as "${record.name}"`);
   }
+  if (params.ownerGiven && (params.uid !== record.uid || params.gid !== record.gid)) {
+    throw fail(`"${record.name}" for user ${record.uid}, group ${record.gid} is registered there`);
+  }
 }
 
 function baseName(dir: string): string {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import type { Params } from "../control/api.ts";
+import { Failure } from "../failure.ts";
 import { fileUrlOf } from "../git/remote_url.ts";
 import { type Ground, onGround } from "../repo/testing.ts";
 import { HistoryTasks } from "./history_tasks.ts";
@@ -69,6 +70,7 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
             depth: null,
             uid: Deno.uid() as number,
             gid: Deno.gid() as number,
+            ownerGiven: false,
             wait: "tree",
             ...params,
           }, CONTEXT),
@@ -120,5 +122,25 @@ Deno.test("remove-repo removes the folders that afs made, and no other", async (
     await Deno.writeTextFile(`${ground.dir}/ours/theirs`, "x");
     await remove("ours");
     assert.equal(await exists("ours/theirs"), true);
+  });
+});
+
+Deno.test("mount again: another owner is refused, the same or none is taken", async () => {
+  await withService(async ({ ground, mount }) => {
+    const url = fileUrlOf(await ground.makeRemote());
+    const own = { uid: Deno.uid() as number, gid: Deno.gid() as number };
+    await mount(url, "m");
+    assert.equal((await mount(url, "m", { ...own, ownerGiven: true })).acquired, false);
+    // Somebody else's default, with sudo: nothing was asked for.
+    assert.equal((await mount(url, "m", { uid: own.uid + 1 })).acquired, false);
+    const others = [{ ...own, uid: own.uid + 1 }, { ...own, gid: own.gid + 1 }];
+    for (const other of others) {
+      await assert.rejects(mount(url, "m", { ...other, ownerGiven: true }), (error) => {
+        assert.ok(error instanceof Failure);
+        assert.equal(error.kind, "busy");
+        const whose = `"m" for user ${own.uid}, group ${own.gid} is registered there`;
+        return error.message.includes(whose) && /^Cannot mount at .*; choose/.test(error.message);
+      });
+    }
   });
 });
