@@ -28,11 +28,16 @@ export interface Fetched {
   readonly packBytes: number;
   /** Objects that the remote does not have (any more). */
   readonly lost: readonly Oid[];
+  /** Objects that were not asked for after all: too many others were lost. */
+  readonly left: readonly Oid[];
 }
 
 /** Where objects come from: the seam for a client that speaks the protocol itself. */
 export interface ObjectSource {
-  /** These blobs. Throws Failure (nothing arrived, or the store is complete) or GitError. */
+  /**
+   * These blobs, the first of them first of all. Throws Failure (the store is complete) or
+   * GitError.
+   */
   fetchBlobs(oids: readonly Oid[], options?: FetchOptions): Promise<Fetched>;
   /** A commit's whole tree, in the form that costs a server least. Throws as fetchBlobs. */
   fetchCommit(commitOid: Oid, options?: FetchOptions): Promise<Fetched>;
@@ -46,6 +51,8 @@ export interface GitFetchOptions {
   readonly clock?: Clock;
 }
 
+/** So many lost objects cost one more request each, and nothing else. */
+const LOST_ONE_BY_ONE = 4;
 const NOT_OUR_REF = /not our ref ([0-9a-f]{40,64})/;
 const FETCH_CONFIG = [
   "fetch.negotiationAlgorithm=noop",
@@ -73,8 +80,15 @@ export class GitFetch implements ObjectSource {
     this.#options = options;
   }
 
+  /**
+   * A server refuses the whole request for one object that it does not have, and names only that
+   * one. It is taken out, and from the LOST_ONE_BY_ONEth on also the later half of what is still
+   * wanted, so that n objects take LOST_ONE_BY_ONE + log2(n) + 2 requests at most, however many of
+   * them are lost.
+   */
   async fetchBlobs(oids: readonly Oid[], options: FetchOptions = {}): Promise<Fetched> {
     const lost: Oid[] = [];
+    const left: Oid[] = [];
     let wanted = oids;
     let packBytes = 0;
     while (wanted.length > 0) {
@@ -83,19 +97,22 @@ export class GitFetch implements ObjectSource {
         packBytes += await this.#fetch(args, `${wanted.join("\n")}\n`, options);
         break;
       } catch (error) {
-        // The server refuses the whole request for one object that it does not have.
         const missing = NOT_OUR_REF.exec(messageOf(error))?.[1] as Oid | undefined;
         if (missing === undefined || !wanted.includes(missing)) throw error;
         lost.push(missing);
         wanted = wanted.filter((oid) => oid !== missing);
+        if (lost.length < LOST_ONE_BY_ONE) continue;
+        const half = Math.ceil(wanted.length / 2);
+        left.push(...wanted.slice(half));
+        wanted = wanted.slice(0, half);
       }
     }
-    return { packBytes, lost };
+    return { packBytes, lost, left };
   }
 
   async fetchCommit(commitOid: Oid, options: FetchOptions = {}): Promise<Fetched> {
     const args = [...FETCH, "--refetch", "--no-filter", "--depth=1", "origin", commitOid];
-    return { packBytes: await this.#fetch(args, "", options), lost: [] };
+    return { packBytes: await this.#fetch(args, "", options), lost: [], left: [] };
   }
 
   async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<number> {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { ObjectWriter, Random, TreeBuilder } from "../../tests/support/git_objects.ts";
+import { startGitServer } from "../../tests/support/git_server.ts";
 import { git, tempDir, waitFor } from "../../tests/support/run.ts";
 import type { HostPath } from "../path.ts";
 import { GitFetch } from "./fetch.ts";
@@ -132,8 +133,12 @@ Deno.test("only lost objects, and none at all", async () => {
   const s = await stored();
   await using _ = s.dir;
   const before = packsIn(s.packDir);
-  assert.deepEqual(await s.source.fetchBlobs([absent("a")]), { packBytes: 0, lost: [absent("a")] });
-  assert.deepEqual(await s.source.fetchBlobs([]), { packBytes: 0, lost: [] });
+  assert.deepEqual(await s.source.fetchBlobs([absent("a")]), {
+    packBytes: 0,
+    lost: [absent("a")],
+    left: [],
+  });
+  assert.deepEqual(await s.source.fetchBlobs([]), { packBytes: 0, lost: [], left: [] });
   assert.deepEqual(packsIn(s.packDir), before);
 });
 
@@ -227,4 +232,35 @@ Deno.test("the refs, HEAD and shallow file of the store are not touched", async 
   await s.source.fetchBlobs(s.blobs.slice(0, 2));
   await s.source.fetchCommit(s.commitOid);
   assert.deepEqual(await state(), before);
+});
+
+Deno.test("many lost of many: few requests, each object is here, lost or left", async () => {
+  const s = await stored();
+  await using _ = s.dir;
+  await using server = startGitServer({ root: s.dir.path });
+  await writeStoreConfig(s.storeGitDir, {
+    remoteUrl: server.url("remote"),
+    objectFormat: "sha1",
+    partial: true,
+    credentials: null,
+  });
+  const gone = (i: number) => i.toString(16).padStart(40, "0") as Oid;
+  const cases: [lost: number, of: readonly Oid[], requests: number][] = [
+    [0, s.blobs, 1],
+    // As many as that cost one more each, and everything else comes.
+    [2, [gone(1), ...s.blobs.slice(0, 4), gone(2), ...s.blobs.slice(4, 6)], 3],
+    // Lost after the first good one; all lost.
+    [500, [s.blobs[8] as Oid, ...Array.from({ length: 500 }, (_, i) => gone(i + 10))], 15],
+    [500, Array.from({ length: 500 }, (_, i) => gone(i + 1000)), 15],
+  ];
+  for (const [count, wanted, requests] of cases) {
+    server.resetCounters();
+    const { lost, left } = await s.source.fetchBlobs(wanted);
+    assert.ok(server.counters().fetch <= requests, `${count}: ${server.counters().fetch} requests`);
+    const here = await s.present(wanted);
+    const came = wanted.filter((_, i) => here[i]);
+    assert.deepEqual([...came, ...lost, ...left].sort(), wanted.toSorted());
+    if (count <= 4) assert.equal(lost.length, count);
+    if (s.blobs.includes(wanted[0] as Oid)) assert.ok(came.includes(wanted[0] as Oid));
+  }
 });

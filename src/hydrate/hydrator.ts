@@ -20,7 +20,7 @@ import { LRUCache } from "lru-cache";
 import { Failure, messageOf } from "../failure.ts";
 import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
 import { gitFailure } from "../git/errors.ts";
-import type { FetchOptions, ObjectSource } from "../git/fetch.ts";
+import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
@@ -87,6 +87,8 @@ export class Hydrator {
   readonly #fetches = new Map<Oid, Miss>();
   /** Sizes told lately. */
   readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  /** What the remote said it does not have: asked for only when somebody waits for it. */
+  readonly #lost = new LRUCache<Oid, true>({ max: SIZES_MAX });
   readonly #stopping = new AbortController();
   #queued: Batch = { misses: new Map(), reason: "read" };
   readonly #running = new Set<Promise<void>>();
@@ -301,7 +303,9 @@ export class Hydrator {
   /** Tells the sizes of those that are here; returns the others. */
   async #lookAt(oids: readonly Oid[], mount: Mount): Promise<Oid[]> {
     const known = this.#sizesOf(oids);
-    const asked = [...new Set(oids)].filter((oid) => !known.has(oid) && !this.#fetches.has(oid));
+    const asked = [...new Set(oids)].filter((oid) =>
+      !known.has(oid) && !this.#fetches.has(oid) && !this.#lost.has(oid)
+    );
     // Every blob that came has a size that we keep, and looking for what is not here is dear: git
     // reads its pack folders anew each time.
     if (asked.length === 0 || this.#options.partial) return asked;
@@ -371,8 +375,13 @@ export class Hydrator {
     const options = { onProgress: () => this.#tellProgress(), signal: this.#stopping.signal };
     let packBytes = 0;
     let failure: string | null = null;
+    const take = (fetched: Fetched) => {
+      packBytes += fetched.packBytes;
+      for (const oid of fetched.lost) this.#lost.set(oid, true);
+      this.#askAgain(batch, fetched.left);
+    };
     try {
-      packBytes += await this.#fetchAll(batch, options);
+      await this.#fetchAll(batch, options, take);
     } catch (error) {
       failure = messageOf(error);
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
@@ -381,7 +390,7 @@ export class Hydrator {
       const fewer = waited.length > 0 && waited.length < batch.misses.size;
       if (fewer && isWorthAnotherTry(error, options.signal)) {
         try {
-          packBytes += (await source.fetchBlobs(waited.map(({ oid }) => oid), options)).packBytes;
+          take(await source.fetchBlobs(waited.map(({ oid }) => oid), options));
         } catch (again) {
           failure = messageOf(again);
         }
@@ -399,15 +408,35 @@ export class Hydrator {
     }, []);
   }
 
-  /** A batch as one commit and what is not in it, or all by name. Bytes of the packs. */
-  async #fetchAll(batch: Batch, options: FetchOptions): Promise<number> {
+  /** What was not asked for: in the next batch when somebody waits for it, else at the next miss. */
+  #askAgain(batch: Batch, left: readonly Oid[]): void {
+    for (const oid of left) {
+      const miss = batch.misses.get(oid);
+      if (miss === undefined) continue;
+      batch.misses.delete(oid);
+      if (miss.waiters.length > 0) this.#queued.misses.set(oid, miss);
+      else {
+        this.#fetches.delete(oid);
+        miss.mount.lookahead.forgetAsked();
+      }
+    }
+  }
+
+  /** A batch as one commit and what is not in it, or all by name. */
+  async #fetchAll(
+    batch: Batch,
+    options: FetchOptions,
+    take: (fetched: Fetched) => void,
+  ): Promise<void> {
     const { source } = this.#options;
-    const misses = [...batch.misses.values()];
-    let packBytes = 0;
+    // Who waits comes before lookahead.
+    const misses = [...batch.misses.values()].toSorted((a, b) =>
+      Number(b.waiters.length > 0) - Number(a.waiters.length > 0)
+    );
     let whole = this.#wholeCommit(batch);
     if (whole !== null) {
       try {
-        packBytes += (await source.fetchCommit(whole, options)).packBytes;
+        take(await source.fetchCommit(whole, options));
       } catch (error) {
         if (!isWorthAnotherTry(error, options.signal)) throw error;
         // The commit may be gone from the remote while its blobs are not.
@@ -416,8 +445,7 @@ export class Hydrator {
     }
     // Of another commit, perhaps: not in that one's tree.
     const named = misses.filter(({ mount }) => mount.commitOid !== whole).map(({ oid }) => oid);
-    if (named.length > 0) packBytes += (await source.fetchBlobs(named, options)).packBytes;
-    return packBytes;
+    if (named.length > 0) take(await source.fetchBlobs(named, options));
   }
 
   /** The commit to ask for when the batch is most of what its tree lacks. */

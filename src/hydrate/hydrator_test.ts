@@ -170,6 +170,37 @@ Deno.test("what the remote has lost is unavailable, its siblings are not", async
   assert.deepEqual(await w.want(2, 3, "size").done(), sizeOf(w.blob(2, 3)));
 });
 
+Deno.test("many are lost: who waits is answered rightly, and what was left comes later", async () => {
+  await using w = await world({ dirs: 4, files: 12, concurrency: 1 });
+  const lost = new Set(w.oidsOf(w.blobs.slice(0, 1)).slice(4));
+  const remote = { most: 3 };
+  // A remote that names at most so many lost ones, and is then asked for the first half only.
+  w.source.outcome = ({ oids, arrive }) => {
+    const named = oids.filter((each) => lost.has(each)).slice(0, remote.most);
+    const rest = oids.filter((each) => !named.includes(each));
+    const half = named.length < remote.most ? rest : rest.slice(0, 2);
+    const asked = half.filter((each) => !lost.has(each));
+    arrive(asked);
+    return { lost: named, left: rest.filter((each) => !asked.includes(each)) };
+  };
+  const first = w.want(0, 0, "size");
+  const others = [1, 2, 3, 5, 6, 11].map((file) => w.want(0, file, "size"));
+  assert.deepEqual(await first.done(), sizeOf(w.blob(0, 0)));
+  for (const [i, file] of [1, 2, 3].entries()) {
+    assert.deepEqual(await others[i]?.done(), sizeOf(w.blob(0, file)));
+  }
+  for (const asked of others.slice(3)) assert.equal((await asked.done()).kind, "unavailable");
+  // Lookahead does not ask for what is known to be lost.
+  w.source.calls.length = 0;
+  remote.most = 100;
+  assert.equal((await w.want(0, 5, "content").done()).kind, "unavailable");
+  const named = new Set(
+    w.source.calls.flatMap((call) => call.oids).filter((each) => lost.has(each)),
+  );
+  assert.ok(named.has(w.blob(0, 5).oid));
+  assert.ok(!named.has(w.blob(0, 6).oid) && !named.has(w.blob(0, 11).oid));
+});
+
 Deno.test("the checker is killed while it looks for a blob: told, and the next want works", async () => {
   await using w = await world();
   const checker = await stopChecker(w, 1);

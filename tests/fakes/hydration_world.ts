@@ -17,7 +17,9 @@ import { objectOid } from "../support/git_objects.ts";
 import { concat, run, tempDir, waitFor } from "../support/run.ts";
 import { fakeOid, rawTree } from "./fake_objects.ts";
 
-type Outcome = (call: Call) => void | Promise<void>;
+/** What is said beside what arrives: default nothing. */
+type Said = Partial<Pick<Fetched, "lost" | "left">>;
+type Outcome = (call: Call) => void | Said | Promise<void | Said>;
 
 /** One request to the source. */
 export interface Call {
@@ -77,13 +79,14 @@ export class FakeSource implements ObjectSource {
       if (this.#active.has(each)) this.twice.push(each);
       this.#active.add(each);
     }
+    let said: Said;
     try {
-      await this.outcome(call);
+      said = await this.outcome(call) ?? {};
     } finally {
       this.active--;
       for (const each of oids) this.#active.delete(each);
     }
-    return { packBytes: 10 * oids.length, lost: [] };
+    return { packBytes: 10 * oids.length, lost: [], left: [], ...said };
   }
 }
 
