@@ -21,8 +21,6 @@
  */
 
 import { Failure, messageOf } from "../failure.ts";
-import { writeCredentials } from "../git/credentials.ts";
-import { pathExists } from "../git/files.ts";
 import { parseRemote, storeIdOf } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
@@ -35,6 +33,7 @@ import {
   makeMountPoint,
   removeMountPoint,
 } from "../repo/checks.ts";
+import { keepCredentials } from "../repo/credentials.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
@@ -423,21 +422,13 @@ export class Service implements Handlers {
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
     refuseOther(record, params, url);
-    await this.#renewCredentials(record, params.url);
+    await keepCredentials(record, params.url, this.#layout, context.signal);
+    await registerSecretsOfRemote(record, this.#layout);
     if (!this.#isMounted(record)) {
       context.onProgress({ phase: "Mounting", percent: null });
       await this.#mountRegistered(record);
     }
     return { record, acquired: false };
-  }
-
-  /** A new token in the URL replaces the one that is kept. */
-  async #renewCredentials(record: RepoRecord, url: string): Promise<void> {
-    const { credentials } = parseRemote(url);
-    const { credentialsPath } = this.#layout.repo(record.id);
-    if (credentials === null || !await pathExists(credentialsPath)) return;
-    await writeCredentials(credentialsPath, credentials, ownerOf(record));
-    await registerSecretsOfRemote(record, this.#layout);
   }
 
   /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */

@@ -1,6 +1,7 @@
 /** The verbs on real repositories; what is mounted is only written down. */
 
 import assert from "node:assert/strict";
+import { startGitServer } from "../../tests/support/git_server.ts";
 import type { Params } from "../control/api.ts";
 import { Failure } from "../failure.ts";
 import { fileUrlOf } from "../git/remote_url.ts";
@@ -142,5 +143,22 @@ Deno.test("mount again: another owner is refused, the same or none is taken", as
         return error.message.includes(whose) && /^Cannot mount at .*; choose/.test(error.message);
       });
     }
+  });
+});
+
+Deno.test("mount again with a token: it is kept, also where there was none", async () => {
+  await withService(async ({ ground, mount }) => {
+    const remote = await ground.makeRemote();
+    await using server = startGitServer({ root: ground.dir });
+    const name = remote.slice(ground.dir.length + 1);
+    await mount(server.url(name), "m", { wait: "history" });
+    const login = { user: "u", password: "t0ken" };
+    await mount(server.url(name, login), "m");
+    const { id = "" } = ground.registry.byName("m") ?? {};
+    const text = await Deno.readTextFile(ground.layout.repo(id).credentialsPath);
+    assert.equal(text, "username=u\npassword=t0ken\n");
+    server.set({ login });
+    // Another work tree of the same remote needs no token of its own.
+    assert.equal((await mount(server.url(name), "n", { wait: "history" })).history, "full");
   });
 });

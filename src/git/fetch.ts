@@ -15,8 +15,8 @@ import type { Clock } from "../clock.ts";
 import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
-import { readStoreConfig } from "./store.ts";
-import { runTransfer } from "./transfer.ts";
+import { loginsOf, readStoreConfig } from "./store.ts";
+import { type Login, runTransfer } from "./transfer.ts";
 
 export interface FetchOptions {
   readonly signal?: AbortSignal;
@@ -75,6 +75,8 @@ export class GitFetch implements ObjectSource {
   /** Numbers of staging directories not in use. */
   readonly #free: number[] = [];
   #slots = 0;
+  /** The login of the last fetch, and of which list: refused ones would be tried each time. */
+  #accepted: { readonly of: string; readonly login: Login } | null = null;
 
   constructor(options: GitFetchOptions) {
     this.#options = options;
@@ -117,26 +119,35 @@ export class GitFetch implements ObjectSource {
 
   async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<number> {
     // With a filter, git would ask a server that cannot filter for the same object without end.
-    const { partial } = await readStoreConfig(this.#options.storeGitDir);
-    if (!partial) {
+    const config = await readStoreConfig(this.#options.storeGitDir);
+    if (!config.partial) {
       throw new Failure("failed", "Cannot fetch: the remote gave all it has at once, and not this");
     }
+    const logins = loginsOf(config);
     const slot = this.#free.pop() ?? this.#slots++;
     const dir = `${this.#options.stagingDir}/${slot}` as HostPath;
     try {
       await this.#prepare(dir);
-      await runTransfer(args, {
+      const { login } = await runTransfer(args, {
         gitDir: dir,
+        logins: this.#acceptedFirst(logins),
         packDir: `${dir}/objects/pack`,
         config: FETCH_CONFIG,
         stdin: new TextEncoder().encode(stdin),
         clock: this.#options.clock,
         ...options,
       });
+      this.#accepted = { of: JSON.stringify(logins), login };
       return await this.#install(dir);
     } finally {
       this.#free.push(slot);
     }
+  }
+
+  #acceptedFirst(logins: readonly Login[]): readonly Login[] {
+    if (this.#accepted?.of !== JSON.stringify(logins)) return logins;
+    const { login: accepted } = this.#accepted;
+    return [accepted, ...logins.filter((login) => login?.path !== accepted?.path)];
   }
 
   async #prepare(dir: HostPath): Promise<void> {

@@ -37,7 +37,7 @@ async function stored(format: ObjectFormat = "sha1") {
     remoteUrl: url,
     objectFormat: format,
     partial: true,
-    credentials: null,
+    credentials: [],
   });
   const stagingDir = dir.at("store", "staging");
   const viewDir = dir.at("view");
@@ -242,7 +242,7 @@ Deno.test("many lost of many: few requests, each object is here, lost or left", 
     remoteUrl: server.url("remote"),
     objectFormat: "sha1",
     partial: true,
-    credentials: null,
+    credentials: [],
   });
   const gone = (i: number) => i.toString(16).padStart(40, "0") as Oid;
   const cases: [lost: number, of: readonly Oid[], requests: number][] = [

@@ -6,17 +6,25 @@
  * included) or a change of the temporary files where packs arrive. Once git says that it has
  * received everything, it works on this machine only, and nothing is counted.
  *
+ * Logins are tried in their order as long as they are refused. When all are, the first one's failure
+ * is the transfer's.
+ *
  * http has the same rule once more inside git (lowSpeedTime), which counts bytes; git:// and ssh
  * have none there, and a host that swallows packets would be waited for much longer.
  */
 
 import { type Clock, systemClock } from "../clock.ts";
+import { credentialConfig, type CredentialSource } from "./credentials.ts";
+import { gitCauseOf } from "./errors.ts";
 import { GitError, type GitOutput, runGit, type RunOptions } from "./process.ts";
 
 /** A transfer without progress for so long is given up. */
 export const STALL_MS = 30_000;
 /** How often is looked for progress. */
 const LOOK_MS = 1_000;
+
+/** Null: what git finds by itself. */
+export type Login = CredentialSource | null;
 
 const TRANSFER_CONFIG = ["http.lowSpeedLimit=1", `http.lowSpeedTime=${STALL_MS / 1000}`];
 
@@ -27,30 +35,66 @@ const ALL_RECEIVED =
 export interface TransferOptions extends RunOptions {
   /** `<git directory>/objects/pack` where packs arrive; absent: nothing but lines is expected. */
   readonly packDir?: string;
+  /** Default: what git finds by itself. */
+  readonly logins?: readonly Login[];
   /** Called whenever there is progress. */
   readonly onProgress?: (() => void) | undefined;
   /** Default: the real time. */
   readonly clock?: Clock | undefined;
 }
 
+export interface Transferred extends GitOutput {
+  /** The one that was not refused. */
+  readonly login: Login;
+}
+
 /** As runGit; a transfer that stalled throws GitError too. */
 export async function runTransfer(
   args: readonly string[],
   options: TransferOptions,
-): Promise<GitOutput> {
+): Promise<Transferred> {
+  const [first = null, ...others] = options.logins ?? [];
+  try {
+    return await transferAs(first, args, options);
+  } catch (error) {
+    let last = error;
+    for (const login of others) {
+      if (!isRefusal(last)) break;
+      try {
+        return await transferAs(login, args, options);
+      } catch (another) {
+        last = another;
+      }
+    }
+    throw isRefusal(last) ? error : last;
+  }
+}
+
+/** Some hosts say that a repository does not exist to who may not see it. */
+function isRefusal(error: unknown): boolean {
+  const cause = gitCauseOf(error);
+  return cause === "authentication" || cause === "no-repository";
+}
+
+async function transferAs(
+  login: Login,
+  args: readonly string[],
+  options: TransferOptions,
+): Promise<Transferred> {
   const stalled = new AbortController();
   const guard = new StallGuard(options, () => stalled.abort());
   const { signal } = options;
   try {
-    return await runGit(args, {
+    const output = await runGit(args, {
       ...options,
-      config: [...TRANSFER_CONFIG, ...options.config ?? []],
+      config: [...TRANSFER_CONFIG, ...options.config ?? [], ...credentialConfig(login)],
       signal: signal === undefined ? stalled.signal : AbortSignal.any([signal, stalled.signal]),
       onStderr: (line) => {
         guard.onLine(line);
         options.onStderr?.(line);
       },
     });
+    return { ...output, login };
   } catch (error) {
     if (!stalled.signal.aborted || signal?.aborted === true) throw error;
     const said = `fatal: nothing arrived for ${STALL_MS / 1000} s`;

@@ -408,7 +408,7 @@ export class Hydrator {
     }, []);
   }
 
-  /** What was not asked for: in the next batch when somebody waits for it, else at the next miss. */
+  /** What was left out: in the next batch when somebody waits for it, else at the next miss. */
   #askAgain(batch: Batch, left: readonly Oid[]): void {
     for (const oid of left) {
       const miss = batch.misses.get(oid);

@@ -30,10 +30,10 @@ import {
 import { gitVersion } from "../git/process.ts";
 import { parseRemote, type Remote, storeIdOf } from "../git/remote_url.ts";
 import {
+  preferCredentials,
   prepareStore,
   type StoreState,
   type TransferProgress,
-  writeStoreConfig,
 } from "../git/store.ts";
 import { createUserGitDir } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
@@ -212,7 +212,9 @@ async function make(job: Job): Promise<RepoRecord> {
   options.signal?.throwIfAborted();
   options.register?.(record);
   job.undo.length = 0;
-  if (!state.created && job.credentials !== null) await useOurCredentials(job, state);
+  if (!state.created && job.credentials !== null) {
+    await preferCredentials(options.layout.store(job.storeId).gitDir, job.credentials.path);
+  }
   return record;
 }
 
@@ -312,15 +314,4 @@ async function makeRepo(job: Job, state: StoreState): Promise<void> {
     }),
   ]);
   for (const result of results) if (result.status === "rejected") throw result.reason;
-}
-
-/** From now on the store fetches with the credentials that were given last. */
-async function useOurCredentials(job: Job, state: StoreState): Promise<void> {
-  const { gitDir } = job.options.layout.store(job.storeId);
-  await writeStoreConfig(gitDir, {
-    remoteUrl: job.remote.url,
-    objectFormat: state.objectFormat,
-    partial: state.partial,
-    credentials: job.credentials,
-  });
 }

@@ -17,6 +17,7 @@ import {
   FETCH_CONFIG,
   fetchOptions,
   isShallow,
+  loginsOf,
   openPacks,
   parseRemoteRefs,
   progressTo,
@@ -130,19 +131,20 @@ async function trackingOf(
 
 /** Returns the branch that the remote's HEAD names, null when it names none. */
 async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<string | null> {
+  const known = await readStoreConfig(store.gitDir);
   const run = {
     gitDir: store.gitDir,
+    logins: loginsOf(known),
     config: FETCH_CONFIG,
     clock: options.clock,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
-  const { partial } = await readStoreConfig(store.gitDir);
   const unshallow = await isShallow(store.gitDir) ? ["--unshallow"] : [];
   const [head, fetch] = await Promise.allSettled([
     runTransfer(["ls-remote", "--symref", "origin", "HEAD"], run),
     runTransfer([
       "fetch",
-      ...fetchOptions(partial),
+      ...fetchOptions(known.partial),
       ...unshallow,
       "--no-tags",
       "--force",
