@@ -14,7 +14,9 @@
 import type { Clock } from "../clock.ts";
 import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
+import { readIfExists, readTextIfExists } from "./files.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
+import { gitText } from "./process.ts";
 import { loginsOf, readStoreConfig } from "./store.ts";
 import { type Login, runTransfer } from "./transfer.ts";
 
@@ -26,6 +28,8 @@ export interface FetchOptions {
 
 export interface Fetched {
   readonly packBytes: number;
+  /** Names of the packs that came (`pack-<hash>`). */
+  readonly packs: readonly string[];
   /** Objects that the remote does not have (any more). */
   readonly lost: readonly Oid[];
   /** Objects that were not asked for after all: too many others were lost. */
@@ -41,7 +45,16 @@ export interface ObjectSource {
   fetchBlobs(oids: readonly Oid[], options?: FetchOptions): Promise<Fetched>;
   /** A commit's whole tree, in the form that costs a server least. Throws as fetchBlobs. */
   fetchCommit(commitOid: Oid, options?: FetchOptions): Promise<Fetched>;
+  /** Names of all packs that were fetched so and are here. */
+  packs(): Promise<string[]>;
+  /** What is in one of them. */
+  objectsOf(pack: string): Promise<Oid[]>;
 }
+
+type Received = Pick<Fetched, "packBytes" | "packs">;
+
+/** Content of a `.keep` of ours. */
+const KEEP = "afs\n";
 
 export interface GitFetchOptions {
   readonly storeGitDir: HostPath;
@@ -92,11 +105,11 @@ export class GitFetch implements ObjectSource {
     const lost: Oid[] = [];
     const left: Oid[] = [];
     let wanted = oids;
-    let packBytes = 0;
+    let received: Received = { packBytes: 0, packs: [] };
     while (wanted.length > 0) {
       try {
         const args = [...FETCH, "--filter=blob:none", "--stdin", "origin"];
-        packBytes += await this.#fetch(args, `${wanted.join("\n")}\n`, options);
+        received = await this.#fetch(args, `${wanted.join("\n")}\n`, options);
         break;
       } catch (error) {
         const missing = NOT_OUR_REF.exec(messageOf(error))?.[1] as Oid | undefined;
@@ -109,15 +122,15 @@ export class GitFetch implements ObjectSource {
         wanted = wanted.slice(0, half);
       }
     }
-    return { packBytes, lost, left };
+    return { ...received, lost, left };
   }
 
   async fetchCommit(commitOid: Oid, options: FetchOptions = {}): Promise<Fetched> {
     const args = [...FETCH, "--refetch", "--no-filter", "--depth=1", "origin", commitOid];
-    return { packBytes: await this.#fetch(args, "", options), lost: [], left: [] };
+    return { ...await this.#fetch(args, "", options), lost: [], left: [] };
   }
 
-  async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<number> {
+  async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<Received> {
     // With a filter, git would ask a server that cannot filter for the same object without end.
     const config = await readStoreConfig(this.#options.storeGitDir);
     if (!config.partial) {
@@ -174,16 +187,42 @@ export class GitFetch implements ObjectSource {
     );
   }
 
-  /** Moves the packs of a staging directory into the store; their size in bytes. */
-  async #install(dir: HostPath): Promise<number> {
+  async packs(): Promise<string[]> {
+    const dir = this.#packDir;
+    const packs: string[] = [];
+    for await (const { name } of Deno.readDir(dir)) {
+      if (name.endsWith(".keep")) packs.push(name.slice(0, -".keep".length));
+    }
+    return packs;
+  }
+
+  async objectsOf(pack: string): Promise<Oid[]> {
+    const index = await readIfExists(`${this.#packDir}/${pack}.idx`);
+    // Another fetch of the store has packs with a `.keep` too, while it runs.
+    if (index === null || await readTextIfExists(`${this.#packDir}/${pack}.keep`) !== KEEP) {
+      return [];
+    }
+    const args = ["show-index", `--object-format=${this.#options.objectFormat}`];
+    const text = await gitText(args, { stdin: index });
+    return text.split("\n").flatMap((line) => line.split(" ")[1] as Oid ?? []);
+  }
+
+  get #packDir(): string {
+    return `${this.#options.storeGitDir}/objects/pack`;
+  }
+
+  /** Moves the packs of a staging directory into the store. */
+  async #install(dir: HostPath): Promise<Received> {
     const from = `${dir}/objects/pack`;
-    const to = `${this.#options.storeGitDir}/objects/pack`;
+    const to = this.#packDir;
+    const packs: string[] = [];
     let packBytes = 0;
     for await (const { name } of Deno.readDir(from)) {
       if (!/^pack-[0-9a-f]+\.pack$/.test(name)) continue;
       const pack = name.slice(0, -".pack".length);
+      packs.push(pack);
       packBytes += (await Deno.stat(`${from}/${name}`)).size;
-      await Deno.writeTextFile(`${to}/${pack}.keep`, "afs\n");
+      await Deno.writeTextFile(`${to}/${pack}.keep`, KEEP);
       await Deno.writeTextFile(`${to}/${pack}.promisor`, "");
       for (const suffix of ["rev", "pack", "idx"]) {
         const file = `${from}/${pack}.${suffix}`;
@@ -193,7 +232,7 @@ export class GitFetch implements ObjectSource {
       await Deno.chmod(`${to}/${pack}.keep`, 0o444);
       await Deno.chmod(`${to}/${pack}.promisor`, 0o444);
     }
-    return packBytes;
+    return { packBytes, packs };
   }
 }
 

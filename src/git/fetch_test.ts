@@ -95,7 +95,7 @@ for (const format of ["sha1", "sha256"] as const) {
     const before = packsIn(s.packDir);
     assert.deepEqual(await s.present(s.blobs), new Array(FILES).fill(false));
     const wanted = s.blobs.slice(0, 5);
-    const { packBytes, lost } = await s.source.fetchBlobs(wanted);
+    const { packBytes, packs, lost } = await s.source.fetchBlobs(wanted);
     assert.deepEqual(lost, []);
     assert.deepEqual(await s.present(s.blobs), s.blobs.map((_, i) => i < 5));
     const added = [...packsIn(s.packDir)].filter(([pack]) => !before.has(pack));
@@ -104,6 +104,11 @@ for (const format of ["sha1", "sha256"] as const) {
     for (const suffix of ["idx", "keep", "pack", "promisor"]) assert.ok(suffixes.includes(suffix));
     const { size, mode } = await Deno.stat(`${s.packDir}/${pack}.pack`);
     assert.equal(packBytes, size);
+    // Only what was fetched so, not the first clone's.
+    assert.deepEqual(packs, [pack]);
+    assert.deepEqual(await s.source.packs(), [pack]);
+    assert.deepEqual((await s.source.objectsOf(pack)).sort(), wanted.toSorted());
+    assert.deepEqual(await s.source.objectsOf("pack-gone"), []);
     assert.equal((mode ?? 0) & 0o777, 0o444);
     await fsck(s.storeGitDir);
   });
@@ -135,10 +140,16 @@ Deno.test("only lost objects, and none at all", async () => {
   const before = packsIn(s.packDir);
   assert.deepEqual(await s.source.fetchBlobs([absent("a")]), {
     packBytes: 0,
+    packs: [],
     lost: [absent("a")],
     left: [],
   });
-  assert.deepEqual(await s.source.fetchBlobs([]), { packBytes: 0, lost: [], left: [] });
+  assert.deepEqual(await s.source.fetchBlobs([]), {
+    packBytes: 0,
+    packs: [],
+    lost: [],
+    left: [],
+  });
   assert.deepEqual(packsIn(s.packDir), before);
 });
 

@@ -6,8 +6,8 @@
  * included) or a change of the temporary files where packs arrive. Once git says that it has
  * received everything, it works on this machine only, and nothing is counted.
  *
- * Logins are tried in their order as long as they are refused. When all are, the first one's failure
- * is the transfer's.
+ * Logins are tried in their order as long as they are refused. When all are, the first one's
+ * failure is the transfer's.
  *
  * http has the same rule once more inside git (lowSpeedTime), which counts bytes; git:// and ssh
  * have none there, and a host that swallows packets would be waited for much longer.

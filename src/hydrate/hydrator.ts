@@ -13,7 +13,10 @@
  *  1. One download per oid however many wait: an oid is in #fetches at most once.
  *  2. Every want gets an answer: sizes, contents or spool for it, or unavailable.
  *  3. Contents held in memory are at most SPOOL_BYTES each; bigger blobs go through a file.
- *  4. Lookahead rides along with the fetch of the blob that is waited for, behind it.
+ *  4. A pack is called sized only after the sizes of its blobs were told, and both are kept in this
+ *     order. What a kill leaves unsized is looked at when the first mount comes, before lookahead
+ *     (which takes what has no size for missing).
+ *  5. Lookahead rides along with the fetch of the blob that is waited for, behind it.
  */
 
 import { LRUCache } from "lru-cache";
@@ -28,6 +31,7 @@ import { type Ahead, Lookahead } from "./lookahead.ts";
 import { Readahead } from "./readahead.ts";
 import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
+import { unsizedPacks } from "./unsized_packs.ts";
 
 /** Misses that arrive within this travel in one request. */
 const COALESCE_MS = 3;
@@ -92,6 +96,8 @@ export class Hydrator {
   readonly #stopping = new AbortController();
   #queued: Batch = { misses: new Map(), reason: "read" };
   readonly #running = new Set<Promise<void>>();
+  /** Ends when the packs that no hydrator has finished with are sized; null: no mount yet. */
+  #recovered: Promise<void> | null = null;
   #timer: number | null = null;
   #progressAt = 0;
 
@@ -103,7 +109,7 @@ export class Hydrator {
     const { base, objectFormat, concurrency } = this.#options;
     const view = viewDir as HostPath;
     const lookahead = new Lookahead(base, objectFormat, rootTreeOid);
-    this.#mounts.set(mountId, {
+    const mount: Mount = {
       id: mountId,
       commitOid,
       lookahead,
@@ -112,7 +118,24 @@ export class Hydrator {
       told: new Set(),
       checker: new CatFile(view, "check"),
       readers: Array.from({ length: concurrency }, () => new CatFile(view, "contents")),
+    };
+    this.#mounts.set(mountId, mount);
+    this.#recovered ??= this.#recover(mount).catch(() => {
+      // Some blobs may come twice; nothing else depends on it.
     });
+  }
+
+  async #recover({ checker }: Mount): Promise<void> {
+    const { base, partial, source } = this.#options;
+    if (!partial) return;
+    for await (const { name, sizes } of unsizedPacks(base, source, checker)) {
+      this.#tellSizes(sizes);
+      this.#tellSized([name]);
+    }
+  }
+
+  #tellSized(names: readonly string[]): void {
+    if (names.length > 0) this.#options.emit({ kind: "sized-packs", names }, []);
   }
 
   async detach(mountId: number): Promise<void> {
@@ -271,6 +294,7 @@ export class Hydrator {
     treeOid: Oid,
   ): Promise<{ missing: Oid[]; reason: Ahead["reason"] } | null> {
     try {
+      await this.#recovered;
       const { oids, reason } = mount.lookahead.miss(treeOid);
       const missing = await this.#lookAt(oids.filter((other) => other !== oid), mount);
       return { missing, reason };
@@ -375,7 +399,9 @@ export class Hydrator {
     const options = { onProgress: () => this.#tellProgress(), signal: this.#stopping.signal };
     let packBytes = 0;
     let failure: string | null = null;
+    const packs: string[] = [];
     const take = (fetched: Fetched) => {
+      packs.push(...fetched.packs);
       packBytes += fetched.packBytes;
       for (const oid of fetched.lost) this.#lost.set(oid, true);
       this.#askAgain(batch, fetched.left);
@@ -397,7 +423,8 @@ export class Hydrator {
       }
     }
     const durationMs = Math.round(performance.now() - started);
-    const found = await this.#afterFetch(batch, failure);
+    const { found, looked } = await this.#afterFetch(batch, failure);
+    if (looked) this.#tellSized(packs);
     emit({
       kind: "hydrated",
       reason: batch.reason,
@@ -467,10 +494,14 @@ export class Hydrator {
     this.#options.emit({ kind: "progress" }, []);
   }
 
-  /** Answers everybody who waited for the batch; the number of blobs that are here now. */
-  async #afterFetch(batch: Batch, failure: string | null): Promise<number> {
+  /** Answers everybody who waited for the batch: how many are here now, if all were looked at. */
+  async #afterFetch(
+    batch: Batch,
+    failure: string | null,
+  ): Promise<{ found: number; looked: boolean }> {
     const misses = [...batch.misses.values()];
     let found = 0;
+    let looked = true;
     const byMount = Map.groupBy(misses, (miss) => this.#viewerOf(miss));
     for (const [mount, ofMount] of byMount) {
       const oids = ofMount.map(({ oid }) => oid);
@@ -479,6 +510,7 @@ export class Hydrator {
       try {
         infos = await Promise.all(mount.checker.requestMany(oids, null));
       } catch (error) {
+        looked = false;
         cause = messageOf(error);
       }
       const sizes: [Oid, number][] = [];
@@ -493,7 +525,7 @@ export class Hydrator {
         for (const waiter of waiters) this.#settle(oid, waiter, here.has(oid), cause);
       }
     }
-    return found;
+    return { found, looked };
   }
 
   /** The mount in whose view the outcome is looked at: one that is still there, if any is. */

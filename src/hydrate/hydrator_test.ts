@@ -539,6 +539,38 @@ Deno.test("siblings that came before are not asked for again", async () => {
   assert.deepEqual(w.source.calls.map(({ oids }) => oids), [[w.blob(2, 1).oid, w.blob(2, 2).oid]]);
 });
 
+Deno.test("what a killed hydrator fetched and did not tell is not asked for again", async () => {
+  const packs = { "pack-a": [[0, 1], [0, 2], [1, 0]], "pack-b": [[2, 0]] } as const;
+  await using w = await world({ packs, sizedPacks: ["pack-b"] });
+  assert.deepEqual(await w.want(0, 0, "size").done(), sizeOf(w.blob(0, 0)));
+  assert.deepEqual([...w.source.asked.keys()], [w.blob(0, 0).oid]);
+  // Its sizes are told, and kept before the pack is called sized; the other is not looked at.
+  const told = w.events.findIndex((event) => event.kind === "sized-packs");
+  const before = w.events.slice(0, told).flatMap((event) =>
+    event.kind === "sizes" ? event.sizes : []
+  );
+  const expected = packs["pack-a"].map(([at, file]) => w.blob(at, file));
+  assert.deepEqual(before, expected.map(({ oid, bytes }) => [oid, bytes.length]));
+  assert.deepEqual(w.source.opened, ["pack-a"]);
+  await waitFor(() => w.of("sized-packs").length === 2, "sized packs");
+  assert.deepEqual(w.of("sized-packs").map(({ names }) => names), [["pack-a"], ["pack-1"]]);
+});
+
+Deno.test("a pack that could not be looked at is not called sized", async () => {
+  await using w = await world();
+  const pid = await startChecker(w, 1);
+  const gate = gates(w.source);
+  const asked = w.want(1, 0, "size");
+  const first = await gate.next();
+  Deno.kill(pid, "SIGSTOP");
+  arriveAndOpen(first);
+  await waitFor(() => w.source.active === 0, "end of the fetch");
+  Deno.kill(pid, "SIGKILL");
+  assert.equal((await asked.done()).kind, "unavailable");
+  await waitFor(() => w.of("hydrated").length === 1, "end of the batch");
+  assert.deepEqual(w.of("sized-packs"), []);
+});
+
 Deno.test("a store that had all from the start: one size asked for tells its directory's", async () => {
   await using w = await world({ partial: false });
   for (const { oid } of w.blobs.flat()) w.arrive(oid);
