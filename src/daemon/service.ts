@@ -136,12 +136,15 @@ export class Service implements Handlers {
   readonly ping = (): Promise<Result<"ping">> =>
     Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
 
+  /** No repository is registered, and no verb is under way that may register one. */
+  get isUnused(): boolean {
+    return this.#locks.busyCount === 0 && this.#registry.all().length === 0;
+  }
+
   readonly "stop-if-unused" = (): Promise<Result<"stop-if-unused">> => {
-    const { live } = this.#options;
-    const unused = live !== null && this.#locks.busyCount === 0 &&
-      this.#registry.all().length === 0;
-    if (unused) live.stop();
-    return Promise.resolve({ stopping: unused });
+    const { isUnused } = this;
+    if (isUnused) this.#options.live?.stop();
+    return Promise.resolve({ stopping: isUnused });
   };
 
   readonly mount = async (params: Params<"mount">, context: Context): Promise<MountResult> => {

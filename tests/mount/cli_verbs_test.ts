@@ -241,6 +241,43 @@ cliTest("Ctrl-C while a repository is acquired undoes it", async (afs) => {
   await afs.assertNothingLeft();
 });
 
+/** What a mount without a daemon makes, one after the other, before its verb is asked. */
+const STARTING = ["", "daemon.log", "daemon.lock", "registry.sqlite", "control.sock"];
+
+cliTest("Ctrl-C at any moment of a daemon's start leaves no idle daemon", async (afs) => {
+  await makeRepo(afs.at("srv", "repo.git"));
+  await using server = startGitServer({ root: afs.at("srv"), hang: true });
+  const interruptAt = async (name: string, signal: Deno.Signal) => {
+    const made = `${afs.stateRoot}/${name}`;
+    const child = afs.start(["mount", server.url("repo.git"), afs.at("m")]);
+    await waitFor(() => Deno.lstatSync(made), made, { pollMs: 1 });
+    child.kill(signal);
+    assert.ok(await child.exited > 128, name);
+    // A daemon of this state root, starting or running, in whatever state its log is.
+    return await afs.processes();
+  };
+  for (const name of STARTING) {
+    assert.deepEqual(await interruptAt(name, "SIGINT"), [], name);
+    await afs.assertNothingLeft();
+    await Deno.remove(afs.stateRoot, { recursive: true });
+  }
+  // Nobody is left to end the daemon: it goes by itself.
+  await interruptAt("daemon.log", "SIGKILL");
+  await waitFor(async () => (await afs.processes()).length === 0, "end of the daemon");
+  await afs.assertNothingLeft();
+});
+
+cliTest("a daemon in the background goes with its last repository", async (afs) => {
+  await makeRepo(afs.at("repo.git"));
+  await afs.ok(["mount", afs.at("repo.git"), "m"]);
+  await afs.ok(["unmount", "m"]);
+  const [background] = await afs.daemons();
+  await afs.ok(["remove-repo", "--name", "m"]);
+  await background?.ended();
+  assert.equal((await background?.logged("Stopped"))?.length, 1);
+  await afs.assertNothingLeft();
+});
+
 cliTest("a daemon that is told to stop undoes what is under way", async (afs) => {
   await makeRepo(afs.at("srv", "repo.git"));
   await using server = startGitServer({ root: afs.at("srv"), hang: true });
