@@ -74,6 +74,19 @@ Deno.test("wrong usage ends with 129 and one line", async () => {
   await afs.assertNothingLeft();
 });
 
+Deno.test("in a directory that is gone: the runtime ends before us, scripts/afs does not", async () => {
+  await using afs = await makeCli();
+  const script = 'mkdir "$1/gone"; cd "$1/gone"; rmdir "$1/gone"; shift; exec "$@"';
+  const inGone = (...command: string[]) =>
+    afs.sh(script, [afs.dir.path, ...command, "list-repos"], { okCodes: "any" });
+  // The README's limit. Should this fail one day, the limit is gone.
+  const bare = await inGone(AFS);
+  assert.equal(bare.code, 1);
+  assert.match(bare.stderr, /failed resolving cwd/);
+  const wrapped = await inGone("sh", new URL("../../scripts/afs", import.meta.url).pathname);
+  assert.deepEqual([wrapped.code, wrapped.stdout], [0, ""]);
+});
+
 Deno.test("without a registry nothing is there, and nothing is made to say so", async () => {
   await using afs = await makeCli();
   assert.equal((await afs.ok(["list-repos"])).stdout, "");
