@@ -4,7 +4,8 @@
  * The rule: a transfer that moves is never cut; one without progress for STALL_MS is ended, and
  * fails as a network does (errors.ts). Progress is a line from git (the remote's own progress
  * included) or a change of the temporary files where packs arrive. Once git says that it has
- * received everything, it works on this machine only, and nothing is counted.
+ * received everything, it works on this machine only, and nothing is counted. What git receives
+ * without a word (a list of refs, before protocol v2) has STALL_MS as a whole.
  *
  * Logins are tried in their order as long as they are refused. When all are, the first one's
  * failure is the transfer's.

@@ -325,6 +325,32 @@ cliTest("a token in the URL is kept in one file and shown nowhere", async (afs) 
   assert.equal(found.stdout.trim(), afs.at("state", "credentials", id));
 });
 
+cliTest(
+  "contents come with a login of any mount of the store, also a new one",
+  async (afs) => {
+    await makeRepo(afs.at("srv", "repo.git"));
+    const [one, two, three] = ["one", "two", "three"].map((user) => ({
+      user,
+      password: `${user}-pw`,
+    }));
+    assert.ok(one !== undefined && two !== undefined && three !== undefined);
+    await using server = startGitServer({ root: afs.at("srv"), login: one });
+    const url = (login: typeof one) => server.url("repo.git", login);
+    await afs.ok(["mount", url(one), "m", "--wait=history"]);
+    server.set({ login: two });
+    await afs.ok(["mount", url(two), "n", "--branch", "feature"]);
+    // The last one's login is refused by now, and the first one's is good again.
+    server.set({ login: one });
+    assert.equal(await cat(afs.at("m/file.txt")), "content 3\n");
+    // All are refused; a new token for one of them is enough, at once.
+    server.set({ login: three });
+    await afs.ok(["mount", url(three), "m"]);
+    assert.equal(await cat(afs.at("n/file.txt")), "content 1\n");
+    const log = await Deno.readTextFile(afs.at("state", "daemon.log"));
+    assert.doesNotMatch(log, /-pw/);
+  },
+);
+
 cliTest("--uid and --gid say whose the files are", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await afs.ok(["mount", afs.at("repo.git"), "m", "--uid", "65534", "--gid", "65533"]);
@@ -339,6 +365,10 @@ cliTest("--uid and --gid say whose the files are", async (afs) => {
   }).output();
   assert.equal(new TextDecoder().decode(asOwner.stdout), "c3\n");
   assert.equal((await afs.json(["status"])).repos[0].ref, "refs/heads/main");
+  const mount = ["mount", afs.at("repo.git"), "m"];
+  await afs.ok(mount);
+  await afs.ok([...mount, "--uid", "65534", "--gid", "65533"]);
+  await afs.fails([...mount, "--uid", "0", "--gid", "0"], 6, /for user 65534, group 65533/);
   await afs.ok(["remove-repo", "m"]);
   await afs.ok(["mount", afs.at("repo.git"), "s"], { env: { SUDO_UID: "1234", SUDO_GID: "1235" } });
   const sudo = await run("stat", ["-c", "%u:%g", afs.at("s/file.txt")]);
