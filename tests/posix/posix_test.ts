@@ -29,9 +29,13 @@ const RUNS: readonly { name: string; test: PosixCase; origin: Origin }[] = SELEC
   }))
 );
 
+/** So many steps that hang, and the rest of the cases is not run: each costs a whole guard. */
+const MAX_HUNG = 3;
+
 async function runAll(t: Deno.TestContext, plain: Side, tested: Side): Promise<void> {
   const { xattr } = await probe(tested);
   for (const { name, test, origin } of RUNS) {
+    if (tested.hungCount >= MAX_HUNG) assert.fail(`${MAX_HUNG} steps hang: the rest is not run`);
     const isAble = test.needs !== "xattr" || xattr === "";
     await t.step({
       name: isAble ? name : `${name} (skipped: extended attributes: ${xattr})`,
@@ -96,6 +100,34 @@ rootTest("posix: a broken file system is seen", async (t) => {
         await Promise.all(sides.map((side) => side.end()));
       }
     });
+  }
+});
+
+rootTest("posix: a step that hangs or dies fails its case, and the next case runs", async () => {
+  const test = CASES.find(({ name }) => name === "rename: counts of links of directories");
+  const mkdir = CASES.find(({ name }) => name === "readdir: an empty directory");
+  assert.ok(test !== undefined && mkdir !== undefined);
+  for (
+    const { fault, guardMs, message } of [
+      { fault: "mkdir never ends", guardMs: 3000, message: /mkdir.*no reply after 3000 ms/ },
+      {
+        fault: "mkdir ends the process",
+        guardMs: 60_000,
+        message: /mkdir.*has ended with SIGKILL/,
+      },
+    ]
+  ) {
+    await using dirs = await plainPair();
+    const sides = [new Side(dirs.a), new Side(dirs.b, { fault, guardMs })] as const;
+    try {
+      const differences = await runCase(...sides, mkdir, "made");
+      assert.equal(differences.length, 1);
+      assert.match(differences[0] ?? "", message);
+      assert.equal(sides[1].hungCount, guardMs === 3000 ? 1 : 0);
+      assert.deepEqual(await runCase(...sides, test, "made"), []);
+    } finally {
+      await Promise.all(sides.map((side) => side.end()));
+    }
   }
 });
 
