@@ -23,6 +23,7 @@ export type Request =
   /** Closes everything and leaves the directory. */
   | { readonly kind: "leave" }
   | { readonly kind: "state"; readonly case: string; readonly directory: string }
+  /** Whether there are extended attributes: "" or the errno. */
   | { readonly kind: "probe"; readonly directory: string };
 
 /** What it gave, the errno it failed with, or what went wrong in the case itself. */
