@@ -27,6 +27,7 @@ const ALL: readonly Check[] = [
   ...GATE,
   { task: "compile", isTestRun: false },
   { task: "test:mount", isTestRun: true, needs: "compile" },
+  { task: "test:posix", isTestRun: true, needs: "compile" },
   { task: "test:bootstrap", isTestRun: true },
 ];
 

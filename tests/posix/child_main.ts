@@ -57,18 +57,17 @@ function perform(request: Request): unknown {
     case "state":
       return stateOf(request.directory, before, caseNamed(request.case).compare ?? {});
     case "probe":
-      return probe(request.directory);
+      return xattrErrno(request.directory);
   }
 }
 
-/** Whether a directory can be written to, and has extended attributes: "" or the errno. */
-function probe(directory: string): { write: string; xattr: string } {
+/** The errno that setting an extended attribute there fails with; "" when it does not. */
+function xattrErrno(directory: raw.ByteString): string {
   const path = `${directory}/probe`;
-  const write = raw.errnoOf(() => raw.mkdir(path));
-  if (write !== "") return { write, xattr: write };
-  const xattr = raw.errnoOf(() => raw.setxattr(path, "user.probe", raw.toBytes("1")));
+  raw.mkdir(path);
+  const errno = raw.errnoOf(() => raw.setxattr(path, "user.probe", raw.toBytes("1")));
   raw.unlink(path, raw.AT_REMOVEDIR);
-  return { write, xattr };
+  return errno;
 }
 
 function replyTo(request: Request): Reply {

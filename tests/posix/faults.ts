@@ -226,9 +226,19 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
 };
 
+/** Not only wrong, but the end of the process, or of its progress. */
+const BREAKDOWNS: Readonly<Record<string, Fault["apply"]>> = {
+  "mkdir never ends": (s) => {
+    s.mkdir = () => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  },
+  "mkdir ends the process": (s) => {
+    s.mkdir = () => raw.kill(Deno.pid);
+  },
+};
+
 /** Throws for a name that is none. */
 export function applyFault(s: raw.Sys, name: string): void {
-  const fault = FAULTS[name];
-  if (fault === undefined) throw new Error(`no fault ${name}`);
-  fault.apply(s);
+  const apply = FAULTS[name]?.apply ?? BREAKDOWNS[name];
+  if (apply === undefined) throw new Error(`no fault ${name}`);
+  apply(s);
 }

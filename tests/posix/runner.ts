@@ -23,6 +23,7 @@ export type Request =
   /** Closes everything and leaves the directory. */
   | { readonly kind: "leave" }
   | { readonly kind: "state"; readonly case: string; readonly directory: string }
+  /** Whether there are extended attributes: "" or the errno. */
   | { readonly kind: "probe"; readonly directory: string };
 
 /** What it gave, the errno it failed with, or what went wrong in the case itself. */
@@ -49,8 +50,14 @@ export const ACTORS: Readonly<Record<Actor, ActorOptions>> = {
 };
 
 const CHILD_MAIN = decodeURIComponent(new URL("./child_main.ts", import.meta.url).pathname);
+/** For one step; far longer than any takes, also on a busy machine. */
 const GUARD_MS = 60_000;
 const REAP_MS = 10_000;
+
+/** A step that has not ended. */
+class Hung extends Error {
+  override name = "Hung";
+}
 
 class ActorProcess {
   readonly #child: Deno.ChildProcess;
@@ -58,7 +65,7 @@ class ActorProcess {
   readonly #reader: ReadableStreamDefaultReader<string>;
   #rest = "";
 
-  constructor(options: ActorOptions) {
+  constructor(options: ActorOptions, readonly guardMs: number) {
     this.#child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-check", "--quiet", CHILD_MAIN, JSON.stringify(options)],
       cwd: "/",
@@ -71,11 +78,11 @@ class ActorProcess {
     this.#reader = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
-  /** Throws after GUARD_MS, and when the process ends instead of replying. */
+  /** Throws Hung after the guard, and Error when the process ends instead of replying. */
   async ask(request: Request): Promise<Reply> {
     const { promise: late, reject } = Promise.withResolvers<never>();
-    const error = new Error(`no reply after ${GUARD_MS} ms`);
-    const timer = setTimeout(reject, GUARD_MS, error);
+    const hung = new Hung(`no reply after ${this.guardMs} ms`);
+    const timer = setTimeout(reject, this.guardMs, hung);
     try {
       await this.#writer.write(new TextEncoder().encode(JSON.stringify(request) + "\n"));
       return await Promise.race([this.#line(), late]);
@@ -121,29 +128,39 @@ export interface SideOptions {
   readonly isMount?: boolean;
   /** A fault for all its actors. */
   readonly fault?: string;
+  readonly guardMs?: number;
 }
 
 /** A directory with the processes that work in it. */
 export class Side {
   readonly root: string;
   readonly isMount: boolean;
+  /** Steps that have not ended so far. */
+  hungCount = 0;
   readonly #fault: string | undefined;
+  readonly #guardMs: number;
   readonly #actors = new Map<Actor, ActorProcess>();
 
   constructor(root: string, options: SideOptions = {}) {
     this.root = root;
     this.isMount = options.isMount ?? false;
     this.#fault = options.fault;
+    this.#guardMs = options.guardMs ?? GUARD_MS;
   }
 
   async ask(actor: Actor, request: Request): Promise<Reply> {
     let process = this.#actors.get(actor);
     if (process === undefined) {
       const fault = this.#fault === undefined ? {} : { fault: this.#fault };
-      process = new ActorProcess({ ...ACTORS[actor], ...fault });
+      process = new ActorProcess({ ...ACTORS[actor], ...fault }, this.#guardMs);
       this.#actors.set(actor, process);
     }
-    return await process.ask(request);
+    try {
+      return await process.ask(request);
+    } catch (error) {
+      if (error instanceof Hung) this.hungCount++;
+      throw error;
+    }
   }
 
   /** Ends all its processes; the next case starts new ones. */

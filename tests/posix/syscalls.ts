@@ -56,6 +56,10 @@ export class Sys {
     change.umask(0o022);
   }
 
+  has(name: string): boolean {
+    return this.#fds.has(name);
+  }
+
   /** The descriptor's number. */
   fd(name: string): number {
     const fd = this.#fds.get(name);

@@ -232,8 +232,8 @@ export function pwrite(fd: number, bytes: Uint8Array<ArrayBuffer>, offset: numbe
   return checked(libc.pwrite(fd, bytes, BigInt(bytes.length), BigInt(offset)), "pwrite");
 }
 
-/** lseek(2): the new offset. */
-export function lseek(fd: number, offset: number, whence: number): number {
+/** lseek(2): the new offset, rounded beyond 2^53 (as positions in a directory may be). */
+export function lseek(fd: number, offset: number | bigint, whence: number): number {
   return checked(libc.lseek(fd, BigInt(offset), whence), "lseek");
 }
 

@@ -9,6 +9,7 @@ import { NAMES } from "./names.ts";
 import { OPEN } from "./open.ts";
 import { PERMISSIONS } from "./permissions.ts";
 import { PROCESSES } from "./processes.ts";
+import { RANDOM } from "./random.ts";
 import { RENAME } from "./rename.ts";
 import { SPACE } from "./space.ts";
 import { TIMES } from "./times.ts";
@@ -27,4 +28,5 @@ export const CASES: readonly PosixCase[] = [
   ...XATTRS,
   ...DIRECTORIES,
   ...PROCESSES,
+  ...RANDOM,
 ];

@@ -1,6 +1,6 @@
 /** utimensat(2), and which calls move which times. */
 
-import { by, fails, type PosixCase } from "../case.ts";
+import { by, fails, named, type PosixCase } from "../case.ts";
 import * as c from "../syscalls.ts";
 
 const USER = 12345;
@@ -27,7 +27,6 @@ export const TIMES: readonly PosixCase[] = [
       (s) =>
         s.times(["link@", "file@"], () => s.utimens("link", [21n, 22n], c.AT_SYMLINK_NOFOLLOW)),
       (s) => s.times(["link", "file@"], () => s.utimens("link", [31n, 32n])),
-      (s) => s.utimens("dangling", [41n, 42n], c.AT_SYMLINK_NOFOLLOW),
       fails("ENOENT", (s) => s.utimens("dangling", [1n, 1n])),
       fails("ENOENT", (s) => s.utimens("none", [1n, 1n])),
       fails("ENOTDIR", (s) => s.utimens("file/x", [1n, 1n])),
@@ -35,6 +34,9 @@ export const TIMES: readonly PosixCase[] = [
       ...[
         ".",
         "other",
+        // Following a link is reading it, which a mount does not record.
+        "link",
+        "dangling",
         "dirlink",
         "dir/sub",
         "dir/a",
@@ -43,10 +45,9 @@ export const TIMES: readonly PosixCase[] = [
         "other/x",
         "caf\xe9",
       ]
-        .map((path) => ({
-          ...fails("", (s) => s.utimens(path, [1n, 1n], c.AT_SYMLINK_NOFOLLOW)),
-          text: "settle the rest",
-        })),
+        .map((path) =>
+          named("settle the rest", (s) => s.utimens(path, [1n, 1n], c.AT_SYMLINK_NOFOLLOW))
+        ),
     ],
   },
   {
@@ -61,14 +62,13 @@ export const TIMES: readonly PosixCase[] = [
         (1n << 31n) * SECOND + 7n,
         (1n << 32n) * SECOND + 9n,
         10_000_000_000n * SECOND + 11n,
-      ].map((time) => ({
-        ...fails("", (s) => {
+      ].map((time) =>
+        named(`set to ${time}`, (s) => {
           s.utimens("file", [time, time]);
           s.utimens("dir", [time, time]);
           return [s.rawStat("file").mtimeNs, s.rawStat("dir").mtimeNs, s.rawStat("file").atimeNs];
-        }),
-        text: `set to ${time}`,
-      })),
+        })
+      ),
     ],
   },
   {
