@@ -88,6 +88,7 @@ export class Mounts {
           mountPoint: record.mountPoint,
           source: record.remote,
           basePath: layout.store(storeId).basePath,
+          packDir: `${layout.store(storeId).gitDir}/objects/pack`,
           objectFormat: record.objectFormat,
           rootTreeOid: record.baseTreeOid,
           baseTimeSeconds: record.baseTimeSeconds,

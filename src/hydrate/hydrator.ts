@@ -25,7 +25,6 @@ import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
-import { Readahead } from "./readahead.ts";
 import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
 
@@ -41,11 +40,6 @@ const PROGRESS_MS = 1000;
 
 interface Mount {
   readonly id: number;
-  /** Directories whose local blobs' sizes were told. */
-  readonly told: Set<Oid>;
-  readonly readahead: Readahead;
-  /** Blobs that readahead is reading, with who has asked for them meanwhile. */
-  readonly reading: Map<Oid, Want[]>;
   readonly commitOid: Oid;
   readonly lookahead: Lookahead;
   readonly checker: CatFile;
@@ -100,14 +94,10 @@ export class Hydrator {
   attach({ mountId, viewDir, commitOid, rootTreeOid }: AttachMount): void {
     const { base, objectFormat, concurrency } = this.#options;
     const view = viewDir as HostPath;
-    const lookahead = new Lookahead(base, objectFormat, rootTreeOid);
     this.#mounts.set(mountId, {
       id: mountId,
       commitOid,
-      lookahead,
-      readahead: new Readahead((oids) => this.#sizesOf(oids), lookahead),
-      reading: new Map(),
-      told: new Set(),
+      lookahead: new Lookahead(base, objectFormat, rootTreeOid),
       checker: new CatFile(view, "check"),
       readers: Array.from({ length: concurrency }, () => new CatFile(view, "contents")),
     });
@@ -131,82 +121,15 @@ export class Hydrator {
     const treeOid = want.trees.at(-1) ?? null;
     const waiter = { mount, need };
     const failed = (error: unknown) => this.#unavailable(oid, waiter, messageOf(error));
-    if (need === "content") {
-      mount.lookahead.noteContent();
-      const reading = mount.reading.get(oid);
-      if (reading !== undefined) {
-        reading.push(want);
-        return;
-      }
-      if (treeOid !== null) {
-        this.#readAheadOf(mount, () => mount.readahead.after(treeOid, oid));
-      }
-    }
+    const read = want.read + (need === "content" ? 1 : 0);
+    if (read > 0) mount.lookahead.noteContent(read);
     this.#serve(oid, waiter, treeOid).catch(failed);
   }
 
-  /** The next batch for a reader that has begun with the last. */
-  readAhead(mountId: number): void {
-    const mount = this.#mounts.get(mountId);
-    if (mount !== undefined) this.#readAheadOf(mount, () => mount.readahead.more());
-  }
-
-  /** When it fails (a base that cannot be read) the reader is slower, nothing else. */
-  async #readAheadOf(mount: Mount, next: () => readonly Oid[]): Promise<void> {
-    try {
-      await this.#readAhead(mount, next());
-    } catch {
-      // As said.
-    }
-  }
-
-  /** Small blobs that are here, to the mount before it asks. What is not here is left out. */
-  async #readAhead(mount: Mount, next: readonly Oid[]): Promise<void> {
-    // After a jump it names again what is still being read, and who waits for that stays.
-    const oids = next.filter((oid) => !mount.reading.has(oid));
-    if (oids.length === 0) return;
-    mount.lookahead.noteContent(oids.length);
-    for (const oid of oids) mount.reading.set(oid, []);
-    const sinks = oids.map(() => new CollectingSink());
-    const reader = leastBusy(mount.readers);
-    // An async function: that git cannot be started is thrown.
-    const ask = async (oid: Oid, i: number) => await reader.request(oid, sinks[i]);
-    const answers = await Promise.allSettled(oids.map(ask));
-    const read = new Map<Oid, Uint8Array<ArrayBuffer>>();
-    answers.forEach((answer, i) => {
-      if (answer.status === "fulfilled" && answer.value !== null) {
-        read.set(oids[i] as Oid, (sinks[i] as CollectingSink).bytes);
-      }
-    });
-    this.#tellContents(mount, read, true);
-    for (const oid of oids) {
-      const asked = mount.reading.get(oid) ?? [];
-      mount.reading.delete(oid);
-      if (!read.has(oid)) { for (const want of asked) this.want(want); }
-    }
-  }
-
-  #tellContents(
-    mount: Mount,
-    contents: ReadonlyMap<Oid, Uint8Array<ArrayBuffer>>,
-    ahead: boolean,
-  ): void {
-    if (contents.size === 0) return;
-    const lengths = Float64Array.from(contents.values(), ({ length }) => length);
-    const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
-    let at = 0;
-    for (const content of contents.values()) {
-      bytes.set(content, at);
-      at += content.length;
-    }
-    this.#options.emit({
-      kind: "contents",
-      mountId: mount.id,
-      ahead,
-      oids: [...contents.keys()].join(""),
-      lengths: lengths.buffer,
-      bytes: bytes.buffer,
-    }, [lengths.buffer, bytes.buffer]);
+  #tellContents(mount: Mount, oid: Oid, content: Uint8Array<ArrayBuffer>): void {
+    // A sink's bytes are all there is in their buffer.
+    const { buffer: bytes } = content;
+    this.#options.emit({ kind: "contents", mountId: mount.id, oid, bytes }, [bytes]);
   }
 
   async #serve(oid: Oid, waiter: Waiter, treeOid: Oid | null): Promise<void> {
@@ -214,7 +137,6 @@ export class Hydrator {
     const here = need === "size"
       ? await this.#answerSize(oid, mount)
       : await this.#answerContent(oid, mount);
-    if (here && need === "size" && treeOid !== null) await this.#tellDirectory(mount, treeOid);
     if (here) return;
     const fetching = this.#fetches.get(oid);
     if (fetching !== undefined) {
@@ -249,13 +171,13 @@ export class Hydrator {
         const other = this.#mounts.get(mountId);
         if (other === undefined || other === mount) continue;
         // Not theirs to fail: it may have been this mount's going that ended the reader.
-        this.want({ kind: "want", mountId, oid, need: "content", trees: [] });
+        this.want({ kind: "want", mountId, oid, need: "content", trees: [], read: 0 });
       }
       throw error;
     }
     if (info === null) return false;
     if (info.sizeBytes > SPOOL_BYTES) spools.finish(oid);
-    else this.#tellContents(mount, new Map([[oid, sink.collected]]), false);
+    else this.#tellContents(mount, oid, sink.collected);
     return true;
   }
 
@@ -289,13 +211,6 @@ export class Hydrator {
     if (missing.length > 0 && (this.#queued.reason === "read" || reason === "scan")) {
       this.#queued.reason = reason;
     }
-  }
-
-  /** Who asks for one size in a store that has everything will ask for its neighbours'. */
-  async #tellDirectory(mount: Mount, treeOid: Oid): Promise<void> {
-    if (this.#options.partial || mount.told.has(treeOid)) return;
-    mount.told.add(treeOid);
-    await this.#lookAt(mount.lookahead.directory(treeOid), mount);
   }
 
   /** Tells the sizes of those that are here; returns the others. */
@@ -388,6 +303,8 @@ export class Hydrator {
       }
     }
     const durationMs = Math.round(performance.now() - started);
+    // First of all: the mounts can read by themselves what has come.
+    emit({ kind: "arrived" }, []);
     const found = await this.#afterFetch(batch, failure);
     emit({
       kind: "hydrated",

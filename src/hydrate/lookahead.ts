@@ -100,25 +100,6 @@ export class Lookahead {
     return blobs;
   }
 
-  /** Directories between two in the order of the tree; null: the order is not known yet. */
-  distance(from: Oid, to: Oid): number | null {
-    const a = this.#positionOf(from);
-    const b = this.#positionOf(to);
-    return a === undefined || b === undefined ? null : Math.abs(a - b);
-  }
-
-  /** Blobs that come after one in the order of the tree, each with its directory. */
-  *after(treeOid: Oid, blobOid: Oid): Generator<readonly [blob: Oid, directory: Oid]> {
-    const own = this.directory(treeOid);
-    for (const oid of own.slice(own.indexOf(blobOid) + 1)) yield [oid, treeOid];
-    const position = this.#positionOf(treeOid);
-    if (position === undefined || this.#order === null) return;
-    for (let at = position + 1; at < this.#order.length; at++) {
-      const directoryOid = this.#order[at] as Oid;
-      for (const oid of this.directory(directoryOid)) yield [oid, directoryOid];
-    }
-  }
-
   /** What a miss in `treeOid` brings along. */
   miss(treeOid: Oid): Ahead {
     const readAll = this.#brought >= READ_MIN_BLOBS && this.#read >= READ_SHARE * this.#brought;

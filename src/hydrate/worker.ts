@@ -51,9 +51,6 @@ async function handle(request: HydratorRequest): Promise<void> {
     case "detach":
       await running?.detach(request.mountId);
       break;
-    case "read-ahead":
-      running?.readAhead(request.mountId);
-      break;
     case "want":
       running?.want(request);
       break;

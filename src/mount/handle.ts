@@ -14,8 +14,8 @@ import { Failure } from "../failure.ts";
 import { closeFd, createEventFd, detachMount, signalEventFd } from "../sys/mod.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
 
-/** What the worker asks for. */
-export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "read-ahead" };
+/** What the worker asks for, and what it found. */
+export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "sizes" };
 
 export class MountHandle {
   readonly #config: MountConfig;
@@ -82,7 +82,7 @@ export class MountHandle {
         break;
       case "want":
       case "want-tree":
-      case "read-ahead":
+      case "sizes":
         this.#onWant(event);
         break;
       case "unmount-refused":

@@ -3,7 +3,7 @@
  * eventfd is written, because the worker sleeps in poll(2); events are ordinary port messages.
  */
 
-import type { Need, PackedContents } from "../hydrate/messages.ts";
+import type { Need } from "../hydrate/messages.ts";
 import type { Oid } from "../git/oid.ts";
 
 export interface MountConfig {
@@ -12,6 +12,8 @@ export interface MountConfig {
   /** What /proc/mounts shows as the source: the remote, without credentials. */
   readonly source: string;
   readonly basePath: string;
+  /** `objects/pack` of the store. */
+  readonly packDir: string;
   readonly objectFormat: "sha1" | "sha256";
   readonly rootTreeOid: Oid;
   readonly baseTimeSeconds: number;
@@ -40,8 +42,9 @@ export type MountCommand =
   | { readonly kind: "tree"; readonly treeOid: Oid; readonly raw: ArrayBuffer | null }
   /** Object ids one after the other, and as many float64. */
   | { readonly kind: "sizes"; readonly oids: string; readonly sizes: ArrayBuffer }
-  /** `ahead`: nobody asked yet; `read-ahead` is expected when one of them is read. */
-  | { readonly kind: "contents"; readonly ahead: boolean } & PackedContents
+  | { readonly kind: "contents"; readonly oid: Oid; readonly bytes: ArrayBuffer }
+  /** Packs have come into the store. */
+  | { readonly kind: "arrived" }
   | {
     readonly kind: "spool";
     readonly oid: Oid;
@@ -66,9 +69,11 @@ export type MountEvent =
     readonly oid: Oid;
     readonly need: Need;
     readonly trees: readonly Oid[];
+    /** Blobs whose contents were read here, without a want, since the last one. */
+    readonly read: number;
   }
-  /** A reader has begun with the contents that came ahead last. */
-  | { readonly kind: "read-ahead" }
+  /** Found here, for the base to keep. */
+  | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
   | { readonly kind: "unmount-refused"; readonly errno: number }
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
   | { readonly kind: "unmounted"; readonly requests: number; readonly cause: string };

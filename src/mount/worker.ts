@@ -9,6 +9,7 @@ import type { MessagePort as NodeMessagePort } from "node:worker_threads";
 import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
+import { PackReader } from "../git/pack_reader.ts";
 import { logger, setupLog } from "../log.ts";
 import { bytesOf, byteStringOfText, type HostPath, NAME_MAX_BYTES } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
@@ -25,6 +26,7 @@ import {
 } from "../sys/mod.ts";
 import { BaseFilesystem } from "../vfs/base_filesystem.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
+import { PackDirectory } from "./pack_directory.ts";
 import { PortObjects } from "./port_objects.ts";
 
 declare const self: {
@@ -62,7 +64,8 @@ function serve({ config, eventFd, port }: StartMount): void {
   }
   const { fd, device } = mount;
   const log = logger("mount").with({ repo: config.repoName });
-  const objects = new PortObjects(base, config.objectFormat, tell);
+  const packs = new PackReader(new PackDirectory(config.packDir), config.objectFormat);
+  const objects = new PortObjects(base, packs, config.objectFormat, tell);
   const session = new Session({
     device: fuseDevice(fd, eventFd),
     filesystem: filesystemOf(config, objects),
