@@ -305,6 +305,8 @@ export class Hydrator {
     const durationMs = Math.round(performance.now() - started);
     // First of all: the mounts can read by themselves what has come.
     emit({ kind: "arrived" }, []);
+    const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
+    for (const { lookahead } of mounts) lookahead.noteArrival();
     const found = await this.#afterFetch(batch, failure);
     emit({
       kind: "hydrated",

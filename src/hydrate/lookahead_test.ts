@@ -165,6 +165,29 @@ Deno.test("who has read some of what came gets no more than a walk", async () =>
   assert.equal(p.lookahead.miss(leafOid(10, 1)).reason, "walk");
 });
 
+Deno.test("who reads many files as soon as they come, and misses nearby, gets the rest", async () => {
+  for (
+    const { read, stepMs, group, reason } of [
+      { read: 8, stepMs: 50, group: 10, reason: "scan" },
+      // Too few, too slow, elsewhere.
+      { read: 7, stepMs: 50, group: 10, reason: "walk" },
+      { read: 8, stepMs: 300, group: 10, reason: "walk" },
+      { read: 8, stepMs: 50, group: 19, reason: "directory" },
+    ] as const
+  ) {
+    await using p = await project({ stepMs });
+    p.lookahead.miss(leafOid(0, 0));
+    p.lookahead.miss(leafOid(10, 0));
+    p.lookahead.miss(leafOid(5, 0));
+    // Four directories: who read eight files of them has not read all.
+    assert.equal(p.lookahead.miss(leafOid(5, 1)).reason, "walk");
+    assert.equal(p.lookahead.miss(leafOid(10, 0)).reason, "directory");
+    p.lookahead.noteArrival();
+    p.lookahead.noteContent(read);
+    assert.equal(p.lookahead.miss(leafOid(group, 1)).reason, reason, `${read} ${stepMs} ${group}`);
+  }
+});
+
 Deno.test("a walk after scattered reads is seen again, and a jump ends a walk", async () => {
   await using p = await project();
   visit(p.lookahead, [LEAVES[300]!, LEAVES[20]!, LEAVES[200]!]);
