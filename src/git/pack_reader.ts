@@ -258,8 +258,10 @@ export class PackReader {
       maxOutputLength: sizeBytes + 1,
     });
     if (inflated.length !== sizeBytes) throw new CorruptPack("an object of another size");
-    // Small ones come from a pool that they would keep whole.
-    return new Uint8Array(inflated);
+    const { buffer, byteOffset, length } = inflated;
+    // Small ones come from a pool, which a view would keep whole.
+    if (buffer.byteLength > length + 64) return new Uint8Array(inflated);
+    return new Uint8Array(buffer as ArrayBuffer, byteOffset, length);
   }
 }
 
