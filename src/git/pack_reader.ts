@@ -3,7 +3,7 @@
  * pack, too big, damaged) is undefined here, and git has the last word on it.
  *
  * Invariants
- *  1. Bytes are given out only if their hash is the object's name.
+ *  1. Bytes are given out only if their hash is the object's name. (A size is what the pack says.)
  *  2. A pack never changes under its name; one that was removed is read on until `close`.
  *  3. Memory is bounded whatever a pack says: nothing above OBJECT_BYTES_MAX is inflated.
  */
@@ -109,25 +109,41 @@ export class PackReader {
     type: ObjectType,
     maxBytes: number = OBJECT_BYTES_MAX,
   ): Uint8Array<ArrayBuffer> | undefined {
-    const found = this.#readKnown(oid, type, maxBytes);
-    if (found !== undefined || !this.#stale) return found;
-    this.#lookForPacks();
-    return this.#readKnown(oid, type, maxBytes);
+    return this.#search(oid, (place) => {
+      const object = this.#inflateObject(place, maxBytes);
+      return object.type === type && this.#isNamed(object, oid) ? object.bytes : undefined;
+    });
+  }
+
+  /**
+   * Size of an object's content, taken from its header as git does, so of any size and type;
+   * undefined: not to be had here. Never throws.
+   */
+  size(oid: Oid): number | undefined {
+    return this.#search(oid, (place) => this.#sizeAt(place));
   }
 
   close(): void {
     for (const pack of this.#packs.splice(0)) closePack(pack);
   }
 
-  #readKnown(oid: Oid, type: ObjectType, maxBytes: number): Uint8Array<ArrayBuffer> | undefined {
+  /** What `take` makes of the object in the first pack where it makes something of it. */
+  #search<T>(oid: Oid, take: (place: Place) => T | undefined): T | undefined {
+    const found = this.#searchKnown(oid, take);
+    if (found !== undefined || !this.#stale) return found;
+    this.#lookForPacks();
+    return this.#searchKnown(oid, take);
+  }
+
+  #searchKnown<T>(oid: Oid, take: (place: Place) => T | undefined): T | undefined {
     for (const [rank, pack] of this.#packs.entries()) {
       try {
         const offset = pack.index.offsetOf(oid);
         if (offset === undefined) continue;
-        const object = this.#inflateObject({ pack, offset }, maxBytes);
-        if (object.type !== type || !this.#isNamed(object, oid)) continue;
+        const taken = take({ pack, offset });
+        if (taken === undefined) continue;
         if (rank > 0) this.#packs.unshift(...this.#packs.splice(rank, 1));
-        return object.bytes;
+        return taken;
       } catch {
         // Damaged, or too big: another pack may have it whole, and git says what is wrong.
       }
@@ -173,6 +189,13 @@ export class PackReader {
   #isNamed({ type, bytes }: Inflated, oid: Oid): boolean {
     const hash = createHash(this.#format).update(`${type} ${bytes.length}\0`, "latin1");
     return hash.update(bytes).digest("hex") === oid;
+  }
+
+  /** Throws as #inflateObject. */
+  #sizeAt(place: Place): number {
+    const entry = this.#entry(place);
+    if (TYPES.has(entry.type)) return entry.sizeBytes;
+    return deltaResultSize(this.#inflate(place.pack, entry, OBJECT_BYTES_MAX));
   }
 
   /** Throws CorruptPack, or what zlib and the file throw. */

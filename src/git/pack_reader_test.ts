@@ -126,6 +126,7 @@ function readerOf({ files }: Made, format: ObjectFormat = "sha1") {
 
 function assertAll({ objects }: Made, reader: PackReader): void {
   for (const { oid, type, bytes } of objects) {
+    assert.equal(reader.size(oid), bytes.length, oid);
     assertBytes(reader.read(oid, type), bytes, oid);
   }
 }
@@ -206,6 +207,7 @@ Deno.test("an object that is too big is not inflated", async () => {
   const { reader } = readerOf(made);
   assertBytes(reader.read(oids[0] as Oid, "blob"), blobs[0] as Bytes);
   assert.equal(reader.read(oids[1] as Oid, "blob"), undefined);
+  assert.deepEqual(oids.map((each) => reader.size(each)), blobs.map(({ length }) => length));
   reader.close();
 });
 

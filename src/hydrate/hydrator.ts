@@ -22,6 +22,7 @@ import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../gi
 import { gitFailure } from "../git/errors.ts";
 import type { FetchOptions, ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
+import type { PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
@@ -33,6 +34,8 @@ const COALESCE_MS = 3;
 const SIZES_MAX = 50_000;
 /** Sizes told in one message. */
 const SIZES_PER_MESSAGE = 5000;
+/** Blobs of a batch that are looked at without a pause: about 10 ms. */
+const LOOKED_AT_ONCE = 1000;
 /** Below this a whole commit costs a server more than its blobs. */
 const WHOLE_MIN_BLOBS = 200;
 /** Progress is told to waiting mounts at most so often. */
@@ -69,6 +72,8 @@ export interface HydratorOptions {
   /** Blobs come when they are asked for. False: the store had them all from the start. */
   readonly partial: boolean;
   readonly source: ObjectSource;
+  /** Those of the store. */
+  readonly packs: PackReader;
   readonly spools: SpoolDirectory;
   /** Fetches at once, and readers of each mount. */
   readonly concurrency: number;
@@ -153,10 +158,9 @@ export class Hydrator {
   }
 
   async #answerSize(oid: Oid, mount: Mount): Promise<boolean> {
-    const info = await mount.checker.request(oid);
-    if (info === null) return false;
-    this.#tellSizes([[oid, info.sizeBytes]]);
-    return true;
+    const sizes = await this.#look([oid], mount);
+    this.#tellSizes(sizes);
+    return sizes.length > 0;
   }
 
   async #answerContent(oid: Oid, mount: Mount): Promise<boolean> {
@@ -220,16 +224,27 @@ export class Hydrator {
     // Every blob that came has a size that we keep, and looking for what is not here is dear: git
     // reads its pack folders anew each time.
     if (asked.length === 0 || this.#options.partial) return asked;
-    const infos = await Promise.all(mount.checker.requestMany(asked, null));
-    const missing: Oid[] = [];
-    const sizes: [Oid, number][] = [];
-    asked.forEach((oid, i) => {
-      const info = infos[i];
-      if (info) sizes.push([oid, info.sizeBytes]);
-      else missing.push(oid);
-    });
+    const sizes = await this.#look(asked, mount);
     this.#tellSizes(sizes);
-    return missing;
+    const here = new Set(sizes.map(([oid]) => oid));
+    return asked.filter((oid) => !here.has(oid));
+  }
+
+  /** Sizes of those that are here. Rejects when git fails. */
+  async #look(oids: readonly Oid[], mount: Mount): Promise<[Oid, number][]> {
+    const sizes: [Oid, number][] = [];
+    const others: Oid[] = [];
+    for (const oid of oids) {
+      const size = this.#options.packs.size(oid);
+      if (size === undefined) others.push(oid);
+      else sizes.push([oid, size]);
+    }
+    if (others.length === 0) return sizes;
+    const infos = await Promise.all(mount.checker.requestMany(others, null));
+    infos.forEach((info, i) => {
+      if (info !== null) sizes.push([others[i] as Oid, info.sizeBytes]);
+    });
+    return sizes;
   }
 
   /** The known ones: those found lately, which may not be in the base yet, and those kept. */
@@ -267,6 +282,7 @@ export class Hydrator {
     this.#stopping.abort(new Failure("failed", "Cannot fetch: the mount is going away"));
     while (this.#running.size > 0) await Promise.allSettled(this.#running);
     await Promise.all([...this.#mounts.keys()].map((mountId) => this.detach(mountId)));
+    this.#options.packs.close();
   }
 
   #startFetches(): void {
@@ -303,6 +319,7 @@ export class Hydrator {
       }
     }
     const durationMs = Math.round(performance.now() - started);
+    this.#options.packs.expectPacks();
     // First of all: the mounts can read by themselves what has come.
     emit({ kind: "arrived" }, []);
     const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
@@ -364,27 +381,30 @@ export class Hydrator {
     let found = 0;
     const byMount = Map.groupBy(misses, (miss) => this.#viewerOf(miss));
     for (const [mount, ofMount] of byMount) {
-      const oids = ofMount.map(({ oid }) => oid);
-      let infos: (ObjectInfo | null)[] = [];
-      let cause = failure;
-      try {
-        infos = await Promise.all(mount.checker.requestMany(oids, null));
-      } catch (error) {
-        cause = messageOf(error);
-      }
-      const sizes: [Oid, number][] = [];
-      infos.forEach((info, i) => {
-        if (info !== null) sizes.push([oids[i] as Oid, info.sizeBytes]);
-      });
-      this.#tellSizes(sizes);
-      found += sizes.length;
-      const here = new Set(sizes.map(([oid]) => oid));
-      for (const { oid, waiters } of ofMount) {
-        this.#fetches.delete(oid);
-        for (const waiter of waiters) this.#settle(oid, waiter, here.has(oid), cause);
+      for (let at = 0; at < ofMount.length; at += LOOKED_AT_ONCE) {
+        found += await this.#answer(ofMount.slice(at, at + LOOKED_AT_ONCE), mount, failure);
+        // Wants that came meanwhile have their turn.
+        await new Promise((resolve) => setTimeout(resolve));
       }
     }
     return found;
+  }
+
+  async #answer(misses: readonly Miss[], mount: Mount, failure: string | null): Promise<number> {
+    let sizes: [Oid, number][] = [];
+    let cause = failure;
+    try {
+      sizes = await this.#look(misses.map(({ oid }) => oid), mount);
+    } catch (error) {
+      cause = messageOf(error);
+    }
+    this.#tellSizes(sizes);
+    const here = new Set(sizes.map(([oid]) => oid));
+    for (const { oid, waiters } of misses) {
+      this.#fetches.delete(oid);
+      for (const waiter of waiters) this.#settle(oid, waiter, here.has(oid), cause);
+    }
+    return sizes.length;
   }
 
   /** The mount in whose view the outcome is looked at: one that is still there, if any is. */

@@ -4,11 +4,11 @@ import { objectOid, Random } from "../../tests/support/git_objects.ts";
 import { git, run, tempDir } from "../../tests/support/run.ts";
 import { ERRNO, FsError } from "../errno.ts";
 import { type Oid, oid } from "../git/oid.ts";
+import { PackDirectory } from "../git/pack_directory.ts";
 import { OBJECT_BYTES_MAX, PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
 import type { MountCommand, MountEvent } from "./messages.ts";
-import { PackDirectory } from "./pack_directory.ts";
 import { PortObjects } from "./port_objects.ts";
 
 const BLOB = fakeOid(1);

@@ -9,6 +9,7 @@ import type { MessagePort as NodeMessagePort } from "node:worker_threads";
 import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
+import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
 import { logger, setupLog } from "../log.ts";
 import { bytesOf, byteStringOfText, type HostPath, NAME_MAX_BYTES } from "../path.ts";
@@ -26,7 +27,6 @@ import {
 } from "../sys/mod.ts";
 import { BaseFilesystem } from "../vfs/base_filesystem.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
-import { PackDirectory } from "./pack_directory.ts";
 import { PortObjects } from "./port_objects.ts";
 
 declare const self: {

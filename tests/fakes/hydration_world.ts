@@ -7,6 +7,8 @@ import assert from "node:assert/strict";
 import { deflateSync } from "node:zlib";
 import type { Fetched, FetchOptions, ObjectSource } from "../../src/git/fetch.ts";
 import { type Oid, oid } from "../../src/git/oid.ts";
+import { PackDirectory } from "../../src/git/pack_directory.ts";
+import { PackReader } from "../../src/git/pack_reader.ts";
 import { createView } from "../../src/git/view.ts";
 import { Hydrator } from "../../src/hydrate/hydrator.ts";
 import type { HydratorEvent, Need } from "../../src/hydrate/messages.ts";
@@ -207,6 +209,7 @@ export async function world(options: WorldOptions = {}) {
     objectFormat: "sha1",
     partial: options.partial ?? true,
     source,
+    packs: new PackReader(new PackDirectory(`${objects}/pack`), "sha1"),
     spools: new SpoolDirectory(dir.at("blobs") as HostPath, emit),
     concurrency,
     emit,
