@@ -8,7 +8,7 @@
  * Nothing that is read is believed to be inside the file before that is checked.
  */
 
-import { bytesOfOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
+import { type ObjectFormat, OID_BYTES } from "./oid.ts";
 
 /** A file that never changes. */
 export interface RandomFile {
@@ -60,21 +60,23 @@ export class PackIndex {
     }
   }
 
-  /** Where the object begins in the pack; undefined: not in this one. Throws as the constructor. */
-  offsetOf(oid: Oid): number | undefined {
-    const bytes = bytesOfOid(oid);
-    const first = bytes[0] as number;
+  /**
+   * Where the object of this oid (raw bytes) begins in the pack; undefined: not in this one. Throws
+   * as the constructor.
+   */
+  offsetOf(oid: Uint8Array): number | undefined {
+    const first = oid[0] as number;
     let low = first === 0 ? 0 : this.#upTo(first - 1);
     let high = this.#upTo(first);
     if (low > high || high > this.#count) throw new CorruptPack("the fanout does not rise");
     while (high - low > OIDS_MAX) {
       const middle = (low + high) >>> 1;
-      if (compare(bytes, this.#oidsFrom(middle, 1), 0) < 0) high = middle;
+      if (compare(oid, this.#oidsFrom(middle, 1), 0) < 0) high = middle;
       else low = middle;
     }
     const oids = this.#oidsFrom(low, high - low);
     for (let i = 0; i < high - low; i++) {
-      if (compare(bytes, oids, i * this.#oidBytes) === 0) return this.#offset(low + i);
+      if (compare(oid, oids, i * this.#oidBytes) === 0) return this.#offset(low + i);
     }
     return undefined;
   }

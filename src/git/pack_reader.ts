@@ -13,7 +13,7 @@ import { inflateSync } from "node:zlib";
 import { LRUCache } from "lru-cache";
 import type { ObjectType } from "./cat_file.ts";
 import { applyDelta, deltaResultSize } from "./delta.ts";
-import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
+import { bytesOfOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import { CorruptPack, PackIndex, type RandomFile } from "./pack_index.ts";
 
 /** A store's `objects/pack`. */
@@ -129,13 +129,14 @@ export class PackReader {
 
   /** What `take` makes of the object in the first pack where it makes something of it. */
   #search<T>(oid: Oid, take: (place: Place) => T | undefined): T | undefined {
-    const found = this.#searchKnown(oid, take);
+    const bytes = bytesOfOid(oid);
+    const found = this.#searchKnown(bytes, take);
     if (found !== undefined || !this.#stale) return found;
     this.#lookForPacks();
-    return this.#searchKnown(oid, take);
+    return this.#searchKnown(bytes, take);
   }
 
-  #searchKnown<T>(oid: Oid, take: (place: Place) => T | undefined): T | undefined {
+  #searchKnown<T>(oid: Uint8Array, take: (place: Place) => T | undefined): T | undefined {
     for (const [rank, pack] of this.#packs.entries()) {
       try {
         const offset = pack.index.offsetOf(oid);
@@ -258,14 +259,14 @@ export class PackReader {
     } else if (type === REF_DELTA) {
       const length = OID_BYTES[this.#format];
       if (at + length > head.length) throw new CorruptPack("an object without an end");
-      base = this.#find(hexOf(head, at, length), pack);
+      base = this.#find(head.subarray(at, at + length), pack);
       at += length;
     }
     return { type, sizeBytes, dataAt: offset + at, base };
   }
 
   /** A base that a delta names: in the same pack, since none of ours is thin. */
-  #find(oid: Oid, pack: Pack): Place {
+  #find(oid: Uint8Array, pack: Pack): Place {
     const offset = pack.index.offsetOf(oid);
     if (offset === undefined) throw new CorruptPack("a delta without its base");
     return { pack, offset };
