@@ -105,12 +105,14 @@ async function makePacked(
   const edited = big.slice();
   edited.set(random.bytes(20), 250_000);
   blobs.push(new Uint8Array(), new Uint8Array(1), big, edited, random.bytes(9_000));
-  const entries: string[] = [];
-  for (const [i, bytes] of blobs.entries()) {
-    await Deno.writeFile(dir.at("blob"), bytes);
-    const { stdout } = await git(["-C", gitDir, "hash-object", "-w", dir.at("blob")]);
-    entries.push(`100644 blob ${stdout.trim()}\tf${String(i).padStart(3, "0")}\n`);
-  }
+  const paths = blobs.map((_, i) => dir.at(`f${String(i).padStart(3, "0")}`));
+  blobs.forEach((bytes, i) => Deno.writeFileSync(paths[i] as string, bytes));
+  const { stdout: oids } = await git(["-C", gitDir, "hash-object", "-w", "--stdin-paths"], {
+    stdin: paths.map((path) => `${path}\n`).join(""),
+  });
+  const entries = oids.trim().split("\n").map((oid, i) =>
+    `100644 blob ${oid}\t${(paths[i] as string).slice(-4)}\n`
+  );
   const { stdout: tree } = await git(["-C", gitDir, "mktree"], { stdin: entries.join("") });
   const { stdout: commit } = await git(["-C", gitDir, "commit-tree", "-m", "x", tree.trim()]);
   await git(["-C", gitDir, "update-ref", "refs/heads/main", commit.trim()]);
