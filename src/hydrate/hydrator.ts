@@ -382,9 +382,9 @@ export class Hydrator {
     const byMount = Map.groupBy(misses, (miss) => this.#viewerOf(miss));
     for (const [mount, ofMount] of byMount) {
       for (let at = 0; at < ofMount.length; at += LOOKED_AT_ONCE) {
-        found += await this.#answer(ofMount.slice(at, at + LOOKED_AT_ONCE), mount, failure);
         // Wants that came meanwhile have their turn.
-        await new Promise((resolve) => setTimeout(resolve));
+        if (at > 0) await new Promise((resolve) => setTimeout(resolve));
+        found += await this.#answer(ofMount.slice(at, at + LOOKED_AT_ONCE), mount, failure);
       }
     }
     return found;
