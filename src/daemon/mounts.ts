@@ -99,6 +99,7 @@ export class Mounts {
           basePath: layout.store(storeId).basePath,
           overlayDir,
           xattrs: record.xattrs,
+          packDir: `${layout.store(storeId).gitDir}/objects/pack`,
           objectFormat: record.objectFormat,
           rootTreeOid: record.baseTreeOid,
           baseTimeSeconds: record.baseTimeSeconds,

@@ -116,11 +116,10 @@ export class StoreWorkers {
   want(mountId: number, viewDir: string, want: MountWant): void {
     if (want.kind === "want-tree") {
       this.#toIndexer({ kind: "tree", mountId, viewDir, treeOid: want.treeOid });
-    } else if (want.kind === "read-ahead") {
-      this.#toHydrator({ kind: "read-ahead", mountId });
+    } else if (want.kind === "sizes") {
+      this.#toIndexer({ kind: "sizes", sizes: want.sizes });
     } else {
-      const { oid, need, trees } = want;
-      this.#toHydrator({ kind: "want", mountId, oid, need, trees });
+      this.#toHydrator({ ...want, mountId });
     }
   }
 
@@ -169,7 +168,7 @@ export class StoreWorkers {
       this.#stopped.resolve();
       return;
     }
-    if (event.kind === "progress") {
+    if (event.kind === "progress" || event.kind === "arrived") {
       for (const { handle } of this.#mounts.values()) handle.send(event);
       return;
     }
@@ -182,7 +181,7 @@ export class StoreWorkers {
     const { handle, repoName } = mount;
     switch (event.kind) {
       case "contents":
-        handle.send(event, [event.lengths, event.bytes]);
+        handle.send(event, [event.bytes]);
         break;
       case "spool":
         handle.send(event);

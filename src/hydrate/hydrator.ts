@@ -25,10 +25,10 @@ import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../gi
 import { gitFailure } from "../git/errors.ts";
 import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
+import type { PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
-import { Readahead } from "./readahead.ts";
 import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
 import { unsizedPacks } from "./unsized_packs.ts";
@@ -38,6 +38,8 @@ const COALESCE_MS = 3;
 const SIZES_MAX = 50_000;
 /** Sizes told in one message. */
 const SIZES_PER_MESSAGE = 5000;
+/** Blobs of a batch that are looked at without a pause: about 10 ms. */
+const LOOKED_AT_ONCE = 1000;
 /** Below this a whole commit costs a server more than its blobs. */
 const WHOLE_MIN_BLOBS = 200;
 /** Progress is told to waiting mounts at most so often. */
@@ -45,11 +47,6 @@ const PROGRESS_MS = 1000;
 
 interface Mount {
   readonly id: number;
-  /** Directories whose local blobs' sizes were told. */
-  readonly told: Set<Oid>;
-  readonly readahead: Readahead;
-  /** Blobs that readahead is reading, with who has asked for them meanwhile. */
-  readonly reading: Map<Oid, Want[]>;
   readonly commitOid: Oid;
   readonly lookahead: Lookahead;
   readonly checker: CatFile;
@@ -79,6 +76,8 @@ export interface HydratorOptions {
   /** Blobs come when they are asked for. False: the store had them all from the start. */
   readonly partial: boolean;
   readonly source: ObjectSource;
+  /** Those of the store. */
+  readonly packs: PackReader;
   readonly spools: SpoolDirectory;
   /** Fetches at once, and readers of each mount. */
   readonly concurrency: number;
@@ -108,14 +107,10 @@ export class Hydrator {
   attach({ mountId, viewDir, commitOid, rootTreeOid }: AttachMount): void {
     const { base, objectFormat, concurrency } = this.#options;
     const view = viewDir as HostPath;
-    const lookahead = new Lookahead(base, objectFormat, rootTreeOid);
     const mount: Mount = {
       id: mountId,
       commitOid,
-      lookahead,
-      readahead: new Readahead((oids) => this.#sizesOf(oids), lookahead),
-      reading: new Map(),
-      told: new Set(),
+      lookahead: new Lookahead(base, objectFormat, rootTreeOid),
       checker: new CatFile(view, "check"),
       readers: Array.from({ length: concurrency }, () => new CatFile(view, "contents")),
     };
@@ -156,82 +151,15 @@ export class Hydrator {
     const treeOid = want.trees.at(-1) ?? null;
     const waiter = { mount, need };
     const failed = (error: unknown) => this.#unavailable(oid, waiter, messageOf(error));
-    if (need === "content") {
-      mount.lookahead.noteContent();
-      const reading = mount.reading.get(oid);
-      if (reading !== undefined) {
-        reading.push(want);
-        return;
-      }
-      if (treeOid !== null) {
-        this.#readAheadOf(mount, () => mount.readahead.after(treeOid, oid));
-      }
-    }
+    const read = want.read + (need === "content" ? 1 : 0);
+    if (read > 0) mount.lookahead.noteContent(read);
     this.#serve(oid, waiter, treeOid).catch(failed);
   }
 
-  /** The next batch for a reader that has begun with the last. */
-  readAhead(mountId: number): void {
-    const mount = this.#mounts.get(mountId);
-    if (mount !== undefined) this.#readAheadOf(mount, () => mount.readahead.more());
-  }
-
-  /** When it fails (a base that cannot be read) the reader is slower, nothing else. */
-  async #readAheadOf(mount: Mount, next: () => readonly Oid[]): Promise<void> {
-    try {
-      await this.#readAhead(mount, next());
-    } catch {
-      // As said.
-    }
-  }
-
-  /** Small blobs that are here, to the mount before it asks. What is not here is left out. */
-  async #readAhead(mount: Mount, next: readonly Oid[]): Promise<void> {
-    // After a jump it names again what is still being read, and who waits for that stays.
-    const oids = next.filter((oid) => !mount.reading.has(oid));
-    if (oids.length === 0) return;
-    mount.lookahead.noteContent(oids.length);
-    for (const oid of oids) mount.reading.set(oid, []);
-    const sinks = oids.map(() => new CollectingSink());
-    const reader = leastBusy(mount.readers);
-    // An async function: that git cannot be started is thrown.
-    const ask = async (oid: Oid, i: number) => await reader.request(oid, sinks[i]);
-    const answers = await Promise.allSettled(oids.map(ask));
-    const read = new Map<Oid, Uint8Array<ArrayBuffer>>();
-    answers.forEach((answer, i) => {
-      if (answer.status === "fulfilled" && answer.value !== null) {
-        read.set(oids[i] as Oid, (sinks[i] as CollectingSink).bytes);
-      }
-    });
-    this.#tellContents(mount, read, true);
-    for (const oid of oids) {
-      const asked = mount.reading.get(oid) ?? [];
-      mount.reading.delete(oid);
-      if (!read.has(oid)) { for (const want of asked) this.want(want); }
-    }
-  }
-
-  #tellContents(
-    mount: Mount,
-    contents: ReadonlyMap<Oid, Uint8Array<ArrayBuffer>>,
-    ahead: boolean,
-  ): void {
-    if (contents.size === 0) return;
-    const lengths = Float64Array.from(contents.values(), ({ length }) => length);
-    const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + length, 0));
-    let at = 0;
-    for (const content of contents.values()) {
-      bytes.set(content, at);
-      at += content.length;
-    }
-    this.#options.emit({
-      kind: "contents",
-      mountId: mount.id,
-      ahead,
-      oids: [...contents.keys()].join(""),
-      lengths: lengths.buffer,
-      bytes: bytes.buffer,
-    }, [lengths.buffer, bytes.buffer]);
+  #tellContents(mount: Mount, oid: Oid, content: Uint8Array<ArrayBuffer>): void {
+    // A sink's bytes are all there is in their buffer.
+    const { buffer: bytes } = content;
+    this.#options.emit({ kind: "contents", mountId: mount.id, oid, bytes }, [bytes]);
   }
 
   async #serve(oid: Oid, waiter: Waiter, treeOid: Oid | null): Promise<void> {
@@ -239,7 +167,6 @@ export class Hydrator {
     const here = need === "size"
       ? await this.#answerSize(oid, mount)
       : await this.#answerContent(oid, mount);
-    if (here && need === "size" && treeOid !== null) await this.#tellDirectory(mount, treeOid);
     if (here) return;
     const fetching = this.#fetches.get(oid);
     if (fetching !== undefined) {
@@ -256,10 +183,9 @@ export class Hydrator {
   }
 
   async #answerSize(oid: Oid, mount: Mount): Promise<boolean> {
-    const info = await mount.checker.request(oid);
-    if (info === null) return false;
-    this.#tellSizes([[oid, info.sizeBytes]]);
-    return true;
+    const sizes = await this.#look([oid], mount);
+    this.#tellSizes(sizes);
+    return sizes.length > 0;
   }
 
   async #answerContent(oid: Oid, mount: Mount): Promise<boolean> {
@@ -274,13 +200,13 @@ export class Hydrator {
         const other = this.#mounts.get(mountId);
         if (other === undefined || other === mount) continue;
         // Not theirs to fail: it may have been this mount's going that ended the reader.
-        this.want({ kind: "want", mountId, oid, need: "content", trees: [] });
+        this.want({ kind: "want", mountId, oid, need: "content", trees: [], read: 0 });
       }
       throw error;
     }
     if (info === null) return false;
     if (info.sizeBytes > SPOOL_BYTES) spools.finish(oid);
-    else this.#tellContents(mount, new Map([[oid, sink.collected]]), false);
+    else this.#tellContents(mount, oid, sink.collected);
     return true;
   }
 
@@ -317,13 +243,6 @@ export class Hydrator {
     }
   }
 
-  /** Who asks for one size in a store that has everything will ask for its neighbours'. */
-  async #tellDirectory(mount: Mount, treeOid: Oid): Promise<void> {
-    if (this.#options.partial || mount.told.has(treeOid)) return;
-    mount.told.add(treeOid);
-    await this.#lookAt(mount.lookahead.directory(treeOid), mount);
-  }
-
   /** Tells the sizes of those that are here; returns the others. */
   async #lookAt(oids: readonly Oid[], mount: Mount): Promise<Oid[]> {
     const known = this.#sizesOf(oids);
@@ -333,16 +252,27 @@ export class Hydrator {
     // Every blob that came has a size that we keep, and looking for what is not here is dear: git
     // reads its pack folders anew each time.
     if (asked.length === 0 || this.#options.partial) return asked;
-    const infos = await Promise.all(mount.checker.requestMany(asked, null));
-    const missing: Oid[] = [];
-    const sizes: [Oid, number][] = [];
-    asked.forEach((oid, i) => {
-      const info = infos[i];
-      if (info) sizes.push([oid, info.sizeBytes]);
-      else missing.push(oid);
-    });
+    const sizes = await this.#look(asked, mount);
     this.#tellSizes(sizes);
-    return missing;
+    const here = new Set(sizes.map(([oid]) => oid));
+    return asked.filter((oid) => !here.has(oid));
+  }
+
+  /** Sizes of those that are here. Rejects when git fails. */
+  async #look(oids: readonly Oid[], mount: Mount): Promise<[Oid, number][]> {
+    const sizes: [Oid, number][] = [];
+    const others: Oid[] = [];
+    for (const oid of oids) {
+      const size = this.#options.packs.size(oid);
+      if (size === undefined) others.push(oid);
+      else sizes.push([oid, size]);
+    }
+    if (others.length === 0) return sizes;
+    const infos = await Promise.all(mount.checker.requestMany(others, null));
+    infos.forEach((info, i) => {
+      if (info !== null) sizes.push([others[i] as Oid, info.sizeBytes]);
+    });
+    return sizes;
   }
 
   /** The known ones: those found lately, which may not be in the base yet, and those kept. */
@@ -380,6 +310,7 @@ export class Hydrator {
     this.#stopping.abort(new Failure("failed", "Cannot fetch: the mount is going away"));
     while (this.#running.size > 0) await Promise.allSettled(this.#running);
     await Promise.all([...this.#mounts.keys()].map((mountId) => this.detach(mountId)));
+    this.#options.packs.close();
   }
 
   #startFetches(): void {
@@ -423,6 +354,11 @@ export class Hydrator {
       }
     }
     const durationMs = Math.round(performance.now() - started);
+    this.#options.packs.expectPacks();
+    // First of all: the mounts can read by themselves what has come.
+    emit({ kind: "arrived" }, []);
+    const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
+    for (const { lookahead } of mounts) lookahead.noteArrival();
     const { found, looked } = await this.#afterFetch(batch, failure);
     if (looked) this.#tellSized(packs);
     emit({
@@ -504,28 +440,39 @@ export class Hydrator {
     let looked = true;
     const byMount = Map.groupBy(misses, (miss) => this.#viewerOf(miss));
     for (const [mount, ofMount] of byMount) {
-      const oids = ofMount.map(({ oid }) => oid);
-      let infos: (ObjectInfo | null)[] = [];
-      let cause = failure;
-      try {
-        infos = await Promise.all(mount.checker.requestMany(oids, null));
-      } catch (error) {
-        looked = false;
-        cause = messageOf(error);
-      }
-      const sizes: [Oid, number][] = [];
-      infos.forEach((info, i) => {
-        if (info !== null) sizes.push([oids[i] as Oid, info.sizeBytes]);
-      });
-      this.#tellSizes(sizes);
-      found += sizes.length;
-      const here = new Set(sizes.map(([oid]) => oid));
-      for (const { oid, waiters } of ofMount) {
-        this.#fetches.delete(oid);
-        for (const waiter of waiters) this.#settle(oid, waiter, here.has(oid), cause);
+      for (let at = 0; at < ofMount.length; at += LOOKED_AT_ONCE) {
+        // Wants that came meanwhile have their turn.
+        if (at > 0) await new Promise((resolve) => setTimeout(resolve));
+        const part = ofMount.slice(at, at + LOOKED_AT_ONCE);
+        const answered = await this.#answer(part, mount, failure);
+        found += answered.found;
+        looked &&= answered.looked;
       }
     }
     return { found, looked };
+  }
+
+  async #answer(
+    misses: readonly Miss[],
+    mount: Mount,
+    failure: string | null,
+  ): Promise<{ found: number; looked: boolean }> {
+    let sizes: [Oid, number][] = [];
+    let looked = true;
+    let cause = failure;
+    try {
+      sizes = await this.#look(misses.map(({ oid }) => oid), mount);
+    } catch (error) {
+      looked = false;
+      cause = messageOf(error);
+    }
+    this.#tellSizes(sizes);
+    const here = new Set(sizes.map(([oid]) => oid));
+    for (const { oid, waiters } of misses) {
+      this.#fetches.delete(oid);
+      for (const waiter of waiters) this.#settle(oid, waiter, here.has(oid), cause);
+    }
+    return { found: sizes.length, looked };
   }
 
   /** The mount in whose view the outcome is looked at: one that is still there, if any is. */

@@ -16,13 +16,11 @@ import {
   smallBytes,
   startChecker,
   stopChecker,
-  unpack,
   type World,
   world,
 } from "../../tests/fakes/hydration_world.ts";
 import { Random } from "../../tests/support/git_objects.ts";
 import { sleep, waitFor } from "../../tests/support/run.ts";
-import type { Oid } from "../git/oid.ts";
 import type { Need } from "./messages.ts";
 import { SPOOL_BYTES } from "./spool.ts";
 
@@ -292,68 +290,6 @@ Deno.test("git is killed inside a big blob: all who follow it are told, the next
   }
 });
 
-/** Everything is here and its size is known: what readahead needs. */
-function arriveAll(w: World): void {
-  for (const { oid } of w.blobs.flat()) w.arrive(oid);
-  w.base.putSizes(w.blobs.flat().map(({ oid, bytes }) => [oid, bytes.length]));
-}
-
-/** How often each blob's bytes were told to a mount. */
-function toldContents(w: World, mountId = 1): Map<Oid, number> {
-  const told = new Map<Oid, number>();
-  for (const event of w.of("contents")) {
-    if (event.mountId !== mountId) continue;
-    for (const each of unpack(event).keys()) told.set(each, (told.get(each) ?? 0) + 1);
-  }
-  return told;
-}
-
-Deno.test("a reader in the order of the tree gets each small blob once, most of them unasked", async () => {
-  await using w = await world({ dirs: 30, files: 4 });
-  arriveAll(w);
-  let asked = 0;
-  for (const [at, own] of w.blobs.entries()) {
-    for (const [file, blob] of own.entries()) {
-      if (toldContents(w).has(blob.oid)) continue;
-      asked++;
-      assertBytes(await w.want(at, file, "content").done(), blob);
-      // As the mount does when a reader begins with what came ahead.
-      await waitFor(() => answerOf(w.events, 0, 1, blob.oid, "content"), "bytes");
-    }
-  }
-  await waitFor(() => toldContents(w).size === w.blobs.flat().length, "all contents");
-  const told = toldContents(w);
-  assert.ok([...told.values()].every((count) => count <= 2), "asked for and read ahead at most");
-  assert.ok(asked < 30, `${asked} of 120 asked for`);
-  assert.equal(w.source.calls.length, 0);
-});
-
-Deno.test("a want for what readahead is reading is answered by it", async () => {
-  await using w = await world({ dirs: 30, files: 4 });
-  arriveAll(w);
-  // Nothing is awaited: from the fourth on the others are being read already.
-  const asked = w.blobs.flatMap((own, at) =>
-    own.map((blob, file) => ({ blob, asked: w.want(at, file, "content") }))
-  );
-  for (const { blob, asked: { done } } of asked) assertBytes(await done(), blob);
-  for (const [each, count] of toldContents(w)) assert.equal(count, 1, each);
-});
-
-Deno.test("readahead that begins anew does not forget who waits for the first", async () => {
-  await using w = await world({ dirs: 60, files: 4 });
-  arriveAll(w);
-  // Readahead finds none of these, and who waits for them must be served another way.
-  for (const { oid } of w.blobs[1]!) w.lose(oid);
-  const first = [0, 1, 2, 3].map((file) => w.want(0, file, "content"));
-  const waits = [0, 1, 2, 3].map((file) => w.want(1, file, "content"));
-  const away = w.want(55, 0, "content");
-  const back = w.want(0, 0, "content");
-  const again = [0, 1, 2, 3].map((file) => w.want(0, file, "content"));
-  for (const { done } of [...first, ...waits, away, back, ...again]) {
-    assert.equal((await done()).kind, "bytes");
-  }
-});
-
 Deno.test("a blob whose size is known and that has gone is fetched for who wants it", async () => {
   await using w = await world({ dirs: 3, files: 8 });
   w.base.putSizes(w.blobs.flat().map(({ oid, bytes }) => [oid, bytes.length]));
@@ -513,7 +449,6 @@ Deno.test("a mount goes while git looks for it: no process is left, later wants 
   assert.equal(w.events.slice(length).filter((event) => event.kind === "unavailable").length, 1);
   await waitFor(() => w.source.active === 0, "end of the fetches");
   assert.equal((await late.done()).kind, "unavailable");
-  w.hydrator.readAhead(1);
 });
 
 Deno.test("progress of a fetch is told, but not each time", async () => {
@@ -571,15 +506,31 @@ Deno.test("a pack that could not be looked at is not called sized", async () => 
   assert.deepEqual(w.of("sized-packs"), []);
 });
 
-Deno.test("a store that had all from the start: one size asked for tells its directory's", async () => {
-  await using w = await world({ partial: false });
-  for (const { oid } of w.blobs.flat()) w.arrive(oid);
-  await w.want(2, 1, "size").done();
-  const siblings = w.blobs[2]!;
-  const told = (blob: Blob) => answerOf(w.events, 0, 1, blob.oid, "size");
-  await waitFor(() => siblings.every(told), "sizes of the siblings");
-  for (const blob of siblings) assert.deepEqual(told(blob), sizeOf(blob));
-  assert.equal(w.source.calls.length, 0);
+Deno.test("that packs have come is said first, and every want is answered all the same", async () => {
+  await using w = await world();
+  const asked = [w.want(1, 0, "size"), w.want(1, 1, "content")];
+  for (const { done } of asked) assert.notEqual((await done()).kind, "unavailable");
+  const kinds = w.events.map(({ kind }) => kind);
+  assert.ok(kinds.includes("arrived"));
+  assert.ok(kinds.indexOf("arrived") < kinds.indexOf("sizes"), kinds.join(" "));
+});
+
+Deno.test("that packs have come is said also after a fetch that failed half way", async () => {
+  await using w = await world();
+  w.source.outcome = ({ arrive, oids }) => {
+    arrive(oids.slice(0, 1));
+    return Promise.reject(new Error("the connection broke"));
+  };
+  assert.deepEqual(await w.want(1, 0, "size").done(), sizeOf(w.blob(1, 0)));
+  assert.ok(w.of("arrived").length > 0);
+});
+
+Deno.test("contents read without a want, and told with the next, tell a scan", async () => {
+  await using w = await world({ dirs: 60, files: 5 });
+  await w.want(0, 0, "size").done();
+  await w.wantOid(w.blob(1, 0).oid, "size", 1, 1, 5).done();
+  await waitFor(() => w.of("hydrated").length === 2, "end of the fetches");
+  assert.deepEqual(w.of("hydrated").map(({ reason }) => reason), ["directory", "scan"]);
 });
 
 Deno.test("stop ends what runs: who waits is told, no process is left", async () => {

@@ -5,9 +5,10 @@
  * A walk is seen by where misses fall: one within NEAR directories of the last window's end, in the
  * tree's own preorder (which find, tar, grep -r and ls -R follow, but for sorting), makes the next
  * window WINDOW_GROWTH times larger; any other miss starts again at one directory. So reads
- * scattered over a tree stay one directory each. Two things bring the rest at once: a near miss
- * after everything that the last window brought was read (a scan of contents), and a burst of
- * misses, wherever they fall (many threads that walk, as `git status` has).
+ * scattered over a tree stay one directory each. Three things bring the rest at once: a near miss
+ * after everything that the last window brought was read, or after many of it were as soon as they
+ * had come (scans of contents), and a burst of misses, wherever they fall (many threads that walk,
+ * as `git status` has).
  */
 
 import { LRUCache } from "lru-cache";
@@ -26,6 +27,9 @@ const WINDOW_ALL_READING = 16;
 const READ_SHARE = 0.8;
 /** Windows with fewer blobs say nothing about a reader. */
 const READ_MIN_BLOBS = 4;
+/** Who reads so many files so soon after they came is a program that goes through the tree. */
+const HURRY_MIN_BLOBS = 8;
+const HURRY_MS = 250;
 /** So many misses in so short a time are more than somebody who picks files. */
 const BURST_MISSES = 24;
 const BURST_MS = 2_000;
@@ -56,6 +60,7 @@ export class Lookahead {
   #brought = 0;
   #read = 0;
   #reading = false;
+  #arrivedAt = Number.NEGATIVE_INFINITY;
   /** Times of the last BURST_MISSES misses, oldest first. */
   readonly #missTimes: number[] = [];
   readonly #now: () => number;
@@ -83,6 +88,11 @@ export class Lookahead {
     return this.#order === null ? null : this.#blobs;
   }
 
+  /** What was asked for has come, as far as it could. */
+  noteArrival(): void {
+    this.#arrivedAt = this.#now();
+  }
+
   /** What was asked for did not come: it is missing still. */
   forgetAsked(): void {
     this.#complete.clear();
@@ -100,43 +110,25 @@ export class Lookahead {
     return blobs;
   }
 
-  /** Directories between two in the order of the tree; null: the order is not known yet. */
-  distance(from: Oid, to: Oid): number | null {
-    const a = this.#positionOf(from);
-    const b = this.#positionOf(to);
-    return a === undefined || b === undefined ? null : Math.abs(a - b);
-  }
-
-  /** Blobs that come after one in the order of the tree, each with its directory. */
-  *after(treeOid: Oid, blobOid: Oid): Generator<readonly [blob: Oid, directory: Oid]> {
-    const own = this.directory(treeOid);
-    for (const oid of own.slice(own.indexOf(blobOid) + 1)) yield [oid, treeOid];
-    const position = this.#positionOf(treeOid);
-    if (position === undefined || this.#order === null) return;
-    for (let at = position + 1; at < this.#order.length; at++) {
-      const directoryOid = this.#order[at] as Oid;
-      for (const oid of this.directory(directoryOid)) yield [oid, directoryOid];
-    }
-  }
-
   /** What a miss in `treeOid` brings along. */
   miss(treeOid: Oid): Ahead {
+    const now = this.#now();
     const readAll = this.#brought >= READ_MIN_BLOBS && this.#read >= READ_SHARE * this.#brought;
-    const ahead = this.#ahead(treeOid, readAll, this.#noteMiss());
+    const hurries = this.#read >= HURRY_MIN_BLOBS && now - this.#arrivedAt <= HURRY_MS;
+    const ahead = this.#ahead(treeOid, readAll || hurries, this.#noteMiss(now));
     this.#brought = ahead.oids.length;
     this.#read = 0;
     return ahead;
   }
 
   /** Whether this miss is one of a burst. */
-  #noteMiss(): boolean {
-    const now = this.#now();
+  #noteMiss(now: number): boolean {
     this.#missTimes.push(now);
     if (this.#missTimes.length <= BURST_MISSES) return false;
     return now - (this.#missTimes.shift() as number) < BURST_MS;
   }
 
-  #ahead(treeOid: Oid, readAll: boolean, burst: boolean): Ahead {
+  #ahead(treeOid: Oid, scans: boolean, burst: boolean): Ahead {
     const own = this.directory(treeOid);
     this.#complete.add(treeOid);
     const previous = this.#previous;
@@ -151,7 +143,7 @@ export class Lookahead {
     const near = this.#end >= 0 && this.#isNear(position);
     this.#window = near ? this.#window * WINDOW_GROWTH : 1;
     const all = this.#reading ? WINDOW_ALL_READING : WINDOW_ALL;
-    if (burst || (near && readAll) || this.#window >= all) {
+    if (burst || (near && scans) || this.#window >= all) {
       return { oids: [...own, ...this.#rest(order)], reason: this.#reading ? "scan" : "walk" };
     }
     if (this.#window === 1) {

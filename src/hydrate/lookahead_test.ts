@@ -165,6 +165,29 @@ Deno.test("who has read some of what came gets no more than a walk", async () =>
   assert.equal(p.lookahead.miss(leafOid(10, 1)).reason, "walk");
 });
 
+Deno.test("who reads many files as soon as they come, and misses nearby, gets the rest", async () => {
+  for (
+    const { read, stepMs, group, reason } of [
+      { read: 8, stepMs: 50, group: 10, reason: "scan" },
+      // Too few, too slow, elsewhere.
+      { read: 7, stepMs: 50, group: 10, reason: "walk" },
+      { read: 8, stepMs: 300, group: 10, reason: "walk" },
+      { read: 8, stepMs: 50, group: 19, reason: "directory" },
+    ] as const
+  ) {
+    await using p = await project({ stepMs });
+    p.lookahead.miss(leafOid(0, 0));
+    p.lookahead.miss(leafOid(10, 0));
+    p.lookahead.miss(leafOid(5, 0));
+    // Four directories: who read eight files of them has not read all.
+    assert.equal(p.lookahead.miss(leafOid(5, 1)).reason, "walk");
+    assert.equal(p.lookahead.miss(leafOid(10, 0)).reason, "directory");
+    p.lookahead.noteArrival();
+    p.lookahead.noteContent(read);
+    assert.equal(p.lookahead.miss(leafOid(group, 1)).reason, reason, `${read} ${stepMs} ${group}`);
+  }
+});
+
 Deno.test("a walk after scattered reads is seen again, and a jump ends a walk", async () => {
   await using p = await project();
   visit(p.lookahead, [LEAVES[300]!, LEAVES[20]!, LEAVES[200]!]);
@@ -194,7 +217,6 @@ Deno.test("before the tree is indexed every miss brings its directory", async ()
   await using p = await project({ indexed: false });
   const { misses } = visit(p.lookahead, LEAVES.slice(0, 10));
   assert.deepEqual(misses.map(({ reason }) => reason), new Array(10).fill("directory"));
-  assert.equal(p.lookahead.distance(leafOid(0, 0), leafOid(0, 1)), null);
   p.base.markIndexed(ROOT);
   assert.equal(p.lookahead.miss(leafOid(0, 11)).reason, "walk");
 });
@@ -214,19 +236,6 @@ Deno.test("files of the whole tree, links included, gitlinks and directories not
   // The gitlink may be counted: the number only decides how much is asked for at once.
   assert.ok(count === files + 2 || count === files + 3, `${count}`);
   assert.deepEqual(p.lookahead.directory(ROOT), [fakeOid(2), fakeOid(3)]);
-});
-
-Deno.test("what comes after a file, in the order of the tree", async () => {
-  await using p = await project();
-  const some: Oid[] = [];
-  for (const [oid] of p.lookahead.after(leafOid(0, 19), blobOid(0, 19, 1))) {
-    some.push(oid);
-    if (some.length === 5) break;
-  }
-  assert.deepEqual(some, [blobOid(0, 19, 2), ...blobsOf([1, 0]), blobOid(1, 1, 0)]);
-  assert.equal(p.lookahead.distance(leafOid(0, 0), leafOid(0, 5)), 5);
-  assert.equal(p.lookahead.distance(leafOid(0, 5), leafOid(0, 0)), 5);
-  assert.equal([...p.lookahead.after(leafOid(19, 19), blobOid(19, 19, 2))].length, 0);
 });
 
 Deno.test("a tree that holds its subtrees 10^30 times is walked once", async () => {

@@ -36,12 +36,8 @@ export interface Want {
   readonly need: Need;
   /** Tree oids from the root to the directory that was looked in, for lookahead. */
   readonly trees: readonly Oid[];
-}
-
-/** A sequential reader has begun with what was read ahead for it last. */
-export interface ReadAhead {
-  readonly kind: "read-ahead";
-  readonly mountId: number;
+  /** Blobs whose contents were read there, without a want, since the last one: for lookahead. */
+  readonly read: number;
 }
 
 /** End every git process; `stopped` is the answer. Nothing is asked afterwards. */
@@ -54,7 +50,6 @@ export type HydratorRequest =
   | AttachMount
   | DetachMount
   | Want
-  | ReadAhead
   | StopHydrator;
 
 /** Sizes that became known, asked for or not: [oid, sizeBytes]. */
@@ -69,18 +64,11 @@ export interface SizedPacks {
   readonly names: readonly string[];
 }
 
-/** Small blobs, asked for or about to be, packed as the mount worker takes them. */
-export interface Contents extends PackedContents {
+/** A small blob that the mount could not read itself. */
+export interface Contents {
   readonly kind: "contents";
   readonly mountId: number;
-  /** Nobody asked yet: the mount tells when a reader begins with them. */
-  readonly ahead: boolean;
-}
-
-/** Object ids one after the other, as many lengths as float64, and the bytes end to end. */
-export interface PackedContents {
-  readonly oids: string;
-  readonly lengths: ArrayBuffer;
+  readonly oid: Oid;
   readonly bytes: ArrayBuffer;
 }
 
@@ -107,6 +95,11 @@ export interface Progress {
   readonly kind: "progress";
 }
 
+/** Packs have come into the store: what waits may be there. Its answer comes all the same. */
+export interface Arrived {
+  readonly kind: "arrived";
+}
+
 /** One fetch ended; for the log and the counters. */
 export interface Hydrated {
   readonly kind: "hydrated";
@@ -131,4 +124,5 @@ export type HydratorEvent =
   | Spool
   | Unavailable
   | Progress
+  | Arrived
   | Hydrated;

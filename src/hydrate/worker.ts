@@ -1,6 +1,8 @@
 /** Entry of the hydrator worker: one per store. Runs git; no ffi; its store's folder only. */
 
 import { GitFetch } from "../git/fetch.ts";
+import { PackDirectory } from "../git/pack_directory.ts";
+import { PackReader } from "../git/pack_reader.ts";
 import { readStoreConfig } from "../git/store.ts";
 import type { HostPath } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
@@ -28,6 +30,10 @@ async function start(request: StartHydrator): Promise<Hydrator> {
       stagingDir: request.stagingDir as HostPath,
       objectFormat: request.objectFormat,
     }),
+    packs: new PackReader(
+      new PackDirectory(`${request.storeGitDir}/objects/pack`),
+      request.objectFormat,
+    ),
     spools: new SpoolDirectory(request.blobsDir as HostPath, emit),
     concurrency: request.concurrency,
     emit,
@@ -50,9 +56,6 @@ async function handle(request: HydratorRequest): Promise<void> {
       break;
     case "detach":
       await running?.detach(request.mountId);
-      break;
-    case "read-ahead":
-      running?.readAhead(request.mountId);
       break;
     case "want":
       running?.want(request);

@@ -24,8 +24,8 @@ import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messag
 /** How long what is dirty may take to be written when a mount goes. */
 const FLUSH_MS = 4_000;
 
-/** What the worker asks for. */
-export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "read-ahead" };
+/** What the worker asks for, and what it found. */
+export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "sizes" };
 
 export class MountHandle {
   readonly #config: MountConfig;
@@ -112,7 +112,7 @@ export class MountHandle {
         break;
       case "want":
       case "want-tree":
-      case "read-ahead":
+      case "sizes":
         this.#onWant(event);
         break;
       case "unmounted":

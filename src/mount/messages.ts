@@ -3,7 +3,7 @@
  * eventfd is written, because the worker sleeps in poll(2); events are ordinary port messages.
  */
 
-import type { Need, PackedContents } from "../hydrate/messages.ts";
+import type { Need } from "../hydrate/messages.ts";
 import type { Oid } from "../git/oid.ts";
 
 export interface MountConfig {
@@ -16,6 +16,8 @@ export interface MountConfig {
   readonly overlayDir: string;
   /** Keep extended attributes. */
   readonly xattrs: boolean;
+  /** `objects/pack` of the store. */
+  readonly packDir: string;
   readonly objectFormat: "sha1" | "sha256";
   readonly rootTreeOid: Oid;
   readonly baseTimeSeconds: number;
@@ -46,8 +48,9 @@ export type MountCommand =
   | { readonly kind: "tree"; readonly treeOid: Oid; readonly raw: ArrayBuffer | null }
   /** Object ids one after the other, and as many float64. */
   | { readonly kind: "sizes"; readonly oids: string; readonly sizes: ArrayBuffer }
-  /** `ahead`: nobody asked yet; `read-ahead` is expected when one of them is read. */
-  | { readonly kind: "contents"; readonly ahead: boolean } & PackedContents
+  | { readonly kind: "contents"; readonly oid: Oid; readonly bytes: ArrayBuffer }
+  /** Packs have come into the store. */
+  | { readonly kind: "arrived" }
   | {
     readonly kind: "spool";
     readonly oid: Oid;
@@ -77,8 +80,10 @@ export type MountEvent =
     readonly oid: Oid;
     readonly need: Need;
     readonly trees: readonly Oid[];
+    /** Blobs whose contents were read here, without a want, since the last one. */
+    readonly read: number;
   }
-  /** A reader has begun with the contents that came ahead last. */
-  | { readonly kind: "read-ahead" }
+  /** Found here, for the base to keep. */
+  | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
   | { readonly kind: "unmounted"; readonly cause: string };

@@ -1,17 +1,19 @@
 /**
- * Trees, sizes and bytes for one mount: from memory, from the base, from a spool file; what is
- * not there is asked of main, and comes back as a command.
+ * Trees, sizes and bytes for one mount: from memory, the base, the store's packs, a spool file;
+ * what is not there is asked of main, and comes back as a command.
  *
  * Invariants
  *  1. An oid is asked for once, until its answer comes.
- *  2. A size once known is never unknown again while a node shows it: the base keeps it.
+ *  2. A size once known is never unknown again while a node shows it: the base keeps it, also
+ *     those that are found here.
  *  3. After a failure the same need fails at once for FAILED_MS, then is asked for again.
  */
 
 import { LRUCache } from "lru-cache";
 import { ERRNO, FsError } from "../errno.ts";
 import { type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
-import type { Need, PackedContents } from "../hydrate/messages.ts";
+import type { PackReader } from "../git/pack_reader.ts";
+import type { Need } from "../hydrate/messages.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { closeFd, O, openFd, preadFull } from "../sys/mod.ts";
 import { Directory } from "../vfs/directory.ts";
@@ -21,9 +23,13 @@ import type { MountCommand, MountEvent } from "./messages.ts";
 /** Entries of directories kept parsed. */
 const DIRECTORY_ENTRIES_MAX = 200_000;
 /** Bytes of blobs kept: the kernel keeps pages itself, so this only bridges reads of one file. */
-const CONTENT_BYTES_MAX = 16 * 1024 * 1024;
+const CONTENT_BYTES_MAX = 4 * 1024 * 1024;
 /** Sizes kept beside those in the base. */
 const SIZES_MAX = 100_000;
+/** Sizes found here and not told yet: far fewer than are kept. */
+const UNTOLD_MAX = 256;
+/** Up to here a size is found by reading: the bytes are wanted next, most of the time. */
+const SIZE_BY_READING_BYTES = 128 * 1024;
 /** Big blobs kept open. */
 const SPOOLS_MAX = 32;
 /** One failed read(2) is sent twice, and tools try again: they need not wait each time. */
@@ -37,6 +43,7 @@ interface SpoolReader {
 
 export class PortObjects implements Objects {
   readonly #base: BaseStore;
+  readonly #packs: PackReader;
   readonly #format: ObjectFormat;
   readonly #ask: (event: MountEvent) => void;
   readonly #now: () => number;
@@ -49,21 +56,24 @@ export class PortObjects implements Objects {
     sizeCalculation: (bytes) => bytes.length + 1,
   });
   readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  #untold: [Oid, number][] = [];
+  /** Blobs read from packs since the last want. */
+  #read = 0;
   /** Least recently read first. One that was closed is asked for again. */
   readonly #spools = new Map<Oid, SpoolReader>();
-  /** What came ahead last; empty as soon as one of them is read. */
-  #ahead = new Set<Oid>();
   readonly #asked = new Set<string>();
   /** Until when a need fails at once. */
   readonly #failed = new Map<string, number>();
 
   constructor(
     base: BaseStore,
+    packs: PackReader,
     format: ObjectFormat,
     ask: (event: MountEvent) => void,
     now: () => number = () => performance.now(),
   ) {
     this.#base = base;
+    this.#packs = packs;
     this.#format = format;
     this.#ask = ask;
     this.#now = now;
@@ -85,7 +95,7 @@ export class PortObjects implements Objects {
   }
 
   size(blobOid: Oid, treeOids: () => Oid[]): number | undefined {
-    const known = this.sizeAtHand(blobOid);
+    const known = this.sizeAtHand(blobOid) ?? this.#findSize(blobOid);
     if (known === undefined) this.#wantBlob("size", blobOid, treeOids);
     return known;
   }
@@ -120,16 +130,6 @@ export class PortObjects implements Objects {
     into: Uint8Array<ArrayBuffer>,
     treeOids: () => Oid[],
   ): number | undefined {
-    const bytes = this.#contents.get(blobOid);
-    if (bytes !== undefined) {
-      if (this.#ahead.has(blobOid)) {
-        this.#ahead.clear();
-        this.#ask({ kind: "read-ahead" });
-      }
-      const part = bytes.subarray(offset, offset + into.length);
-      into.set(part);
-      return part.length;
-    }
     const spool = this.#spools.get(blobOid);
     if (spool !== undefined) {
       this.#spools.delete(blobOid);
@@ -142,6 +142,15 @@ export class PortObjects implements Objects {
         return undefined;
       }
       return preadFull(spool.fd, into.subarray(0, end - offset), offset);
+    }
+    const bytes = this.#contents.get(blobOid) ?? this.#packs.read(blobOid, "blob");
+    if (bytes !== undefined) {
+      if (offset === 0) this.#read++;
+      // Who does not get all of it comes again.
+      if (offset + into.length < bytes.length) this.#contents.set(blobOid, bytes);
+      const part = bytes.subarray(offset, offset + into.length);
+      into.set(part);
+      return part.length;
     }
     this.#wantBlob("content", blobOid, treeOids);
     return undefined;
@@ -162,7 +171,12 @@ export class PortObjects implements Objects {
       case "sizes":
         return this.#acceptSizes(command.oids, new Float64Array(command.sizes));
       case "contents":
-        return this.#acceptContents(command, command.ahead);
+        this.#contents.set(command.oid, new Uint8Array(command.bytes));
+        return [this.#answered(waitKey("content", command.oid))];
+      case "arrived":
+        // Some of it may be there now; the answers come nevertheless.
+        this.#packs.expectPacks();
+        return [...this.#asked].filter((key) => !key.startsWith("tree:"));
       case "spool":
         return [this.#acceptSpool(command)];
       case "unavailable":
@@ -182,7 +196,21 @@ export class PortObjects implements Objects {
   close(): void {
     for (const { fd } of this.#spools.values()) closeFd(fd);
     this.#spools.clear();
+    this.#packs.close();
     this.#base.close();
+  }
+
+  /** From the packs, with the bytes. */
+  #findSize(oid: Oid): number | undefined {
+    const bytes = this.#packs.read(oid, "blob", SIZE_BY_READING_BYTES);
+    if (bytes === undefined) return undefined;
+    this.#contents.set(oid, bytes);
+    this.#sizes.set(oid, bytes.length);
+    if (this.#untold.push([oid, bytes.length]) >= UNTOLD_MAX) {
+      this.#ask({ kind: "sizes", sizes: this.#untold });
+      this.#untold = [];
+    }
+    return bytes.length;
   }
 
   #acceptSizes(oids: string, sizes: Float64Array): string[] {
@@ -190,20 +218,6 @@ export class PortObjects implements Objects {
       const oid = this.#oidAt(oids, i);
       this.#sizes.set(oid, size);
       return this.#answered(waitKey("size", oid));
-    });
-  }
-
-  #acceptContents({ oids, lengths, bytes }: PackedContents, ahead: boolean): string[] {
-    let at = 0;
-    if (ahead) this.#ahead.clear();
-    return Array.from(new Float64Array(lengths), (length, i) => {
-      const oid = this.#oidAt(oids, i);
-      // A copy, so that one blob does not keep the bytes of all the others.
-      const own = bytes.byteLength === length ? bytes : bytes.slice(at, at + length);
-      this.#contents.set(oid, new Uint8Array(own));
-      if (ahead) this.#ahead.add(oid);
-      at += length;
-      return this.#answered(waitKey("content", oid));
     });
   }
 
@@ -243,7 +257,11 @@ export class PortObjects implements Objects {
   }
 
   #wantBlob(need: Need, oid: Oid, treeOids: () => Oid[]): void {
-    this.#want(waitKey(need, oid), () => ({ kind: "want", oid, need, trees: treeOids() }));
+    this.#want(waitKey(need, oid), () => {
+      const read = this.#read;
+      this.#read = 0;
+      return { kind: "want", oid, need, trees: treeOids(), read };
+    });
   }
 
   #want(key: string, event: () => MountEvent): void {

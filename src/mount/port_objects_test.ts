@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { fakeOid, rawTree } from "../../tests/fakes/fake_objects.ts";
-import { run, tempDir } from "../../tests/support/run.ts";
+import { objectOid, Random } from "../../tests/support/git_objects.ts";
+import { git, run, tempDir } from "../../tests/support/run.ts";
 import { ERRNO, FsError } from "../errno.ts";
-import type { Oid } from "../git/oid.ts";
+import { type Oid, oid } from "../git/oid.ts";
+import { PackDirectory } from "../git/pack_directory.ts";
+import { OBJECT_BYTES_MAX, PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
 import type { MountCommand, MountEvent } from "./messages.ts";
@@ -19,8 +22,12 @@ async function harness(format: "sha1" | "sha256" = "sha1") {
   const basePath = dir.at("base.db") as HostPath;
   const asked: MountEvent[] = [];
   const clock = { now: 0 };
+  const gitDir = dir.at("store");
+  await git(["init", "--quiet", "--bare", "--template=", `--object-format=${format}`, gitDir]);
+  const packs = new PackReader(new PackDirectory(`${gitDir}/objects/pack`), format);
   const objects = new PortObjects(
     new BaseStore(basePath),
+    packs,
     format,
     (event) => asked.push(event),
     () => clock.now,
@@ -33,6 +40,18 @@ async function harness(format: "sha1" | "sha256" = "sha1") {
     clock,
     objects,
     indexer,
+    /** Puts blobs into the store, as one pack. */
+    arrive: async (...blobs: readonly Uint8Array[]): Promise<Oid[]> => {
+      const paths = blobs.map((_, i) => dir.at(`blob${i}`));
+      blobs.forEach((bytes, i) => Deno.writeFileSync(paths[i] as string, bytes));
+      const { stdout } = await git(["-C", gitDir, "hash-object", "-w", "--stdin-paths"], {
+        stdin: paths.map((path) => `${path}\n`).join(""),
+      });
+      const oids = stdout.trim().split("\n").map(oid);
+      const args = ["-C", gitDir, "pack-objects", "-q", `${gitDir}/objects/pack/pack`];
+      await git(args, { stdin: oids.map((each) => `${each}\n`).join("") });
+      return oids;
+    },
     async [Symbol.asyncDispose]() {
       objects.close();
       indexer.close();
@@ -41,21 +60,8 @@ async function harness(format: "sha1" | "sha256" = "sha1") {
   };
 }
 
-function contents(...blobs: (readonly [Oid, string])[]): MountCommand {
-  const parts = blobs.map(([, text]) => new TextEncoder().encode(text));
-  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return {
-    kind: "contents",
-    ahead: false,
-    oids: blobs.map(([oid]) => oid).join(""),
-    lengths: Float64Array.from(parts, ({ length }) => length).buffer,
-    bytes: bytes.buffer,
-  };
+function contents(oid: Oid, text: string): MountCommand {
+  return { kind: "contents", oid, bytes: new TextEncoder().encode(text).buffer };
 }
 
 function sizes(...known: (readonly [Oid, number])[]): MountCommand {
@@ -85,8 +91,8 @@ Deno.test("a tree, a size and bytes are asked for once until the answer comes", 
   }
   assert.deepEqual(h.asked, [
     { kind: "want-tree", treeOid: TREE },
-    { kind: "want", oid: BLOB, need: "size", trees: [ROOT, TREE] },
-    { kind: "want", oid: BLOB, need: "content", trees: [ROOT, TREE] },
+    { kind: "want", oid: BLOB, need: "size", trees: [ROOT, TREE], read: 0 },
+    { kind: "want", oid: BLOB, need: "content", trees: [ROOT, TREE], read: 0 },
   ]);
 });
 
@@ -111,10 +117,8 @@ Deno.test("answers name the keys to wake, and are used from then on", async () =
     `size:${BLOB}`,
     `size:${OTHER}`,
   ]);
-  assert.deepEqual(h.objects.accept(contents([OTHER, ""], [BLOB, "hello"])), [
-    `content:${OTHER}`,
-    `content:${BLOB}`,
-  ]);
+  assert.deepEqual(h.objects.accept(contents(OTHER, "")), [`content:${OTHER}`]);
+  assert.deepEqual(h.objects.accept(contents(BLOB, "hello")), [`content:${BLOB}`]);
   h.asked.length = 0;
   assert.equal(h.objects.directory(TREE)?.entries[0]?.name, "a");
   assert.equal(h.objects.size(BLOB, trees), 5);
@@ -129,10 +133,10 @@ Deno.test("answers name the keys to wake, and are used from then on", async () =
   assert.deepEqual(h.asked, []);
 });
 
-Deno.test("one blob alone in a message, and sha256 oids", async () => {
+Deno.test("sha256 oids", async () => {
   await using h = await harness("sha256");
   const [a, b] = [fakeOid(1, "sha256"), fakeOid(2, "sha256")];
-  assert.deepEqual(h.objects.accept(contents([a, "alone"])), [`content:${a}`]);
+  assert.deepEqual(h.objects.accept(contents(a, "alone")), [`content:${a}`]);
   assert.equal(read(h.objects, a, 0, 10), "alone");
   h.objects.accept(sizes([a, 1], [b, 2]));
   assert.deepEqual([h.objects.sizeAtHand(a), h.objects.sizeAtHand(b)], [1, 2]);
@@ -210,8 +214,98 @@ Deno.test("an answer that comes after all ends the failure", async () => {
   await using h = await harness();
   h.objects.accept({ kind: "unavailable", oid: BLOB, need: "content" });
   throwsEio(() => read(h.objects, BLOB, 0, 1));
-  h.objects.accept(contents([BLOB, "x"]));
+  h.objects.accept(contents(BLOB, "x"));
   assert.equal(read(h.objects, BLOB, 0, 1), "x");
+});
+
+const bytesOf = (text: string) => new TextEncoder().encode(text);
+
+for (const format of ["sha1", "sha256"] as const) {
+  Deno.test(`what is in a pack is answered at once (${format})`, async () => {
+    await using h = await harness(format);
+    const big = new Random(1).bytes(300_000);
+    const [hello, empty, large] = await h.arrive(bytesOf("hello"), new Uint8Array(), big);
+    assert.equal(h.objects.size(hello!, trees), 5);
+    assert.equal(h.objects.sizeAtHand(hello!), 5);
+    assert.equal(read(h.objects, hello!, 1, 3), "ell");
+    assert.equal(read(h.objects, hello!, 0, 4096), "hello");
+    assert.equal(read(h.objects, hello!, 5, 4096), "");
+    assert.equal(h.objects.size(empty!, trees), 0);
+    assert.equal(read(h.objects, empty!, 0, 4096), "");
+    const into = new Uint8Array(131072);
+    for (let at = 0; at < big.length; at += into.length) {
+      const count = h.objects.read(large!, at, into, trees);
+      assert.equal(count, Math.min(into.length, big.length - at));
+      assert.deepEqual(into.subarray(0, count), big.subarray(at, at + into.length));
+    }
+    assert.deepEqual(h.asked, []);
+  });
+}
+
+Deno.test("big blobs, and the sizes of those that are not small, are asked for", async () => {
+  await using h = await harness();
+  const random = new Random(2);
+  const [some, big] = await h.arrive(
+    random.bytes(200_000),
+    random.bytes(OBJECT_BYTES_MAX + 1),
+  );
+  assert.equal(h.objects.size(some!, trees), undefined);
+  assert.equal(h.objects.size(big!, trees), undefined);
+  assert.equal(read(h.objects, big!, 0, 10), undefined);
+  assert.deepEqual(h.asked, [
+    { kind: "want", oid: some, need: "size", trees: [ROOT, TREE], read: 0 },
+    { kind: "want", oid: big, need: "size", trees: [ROOT, TREE], read: 0 },
+    { kind: "want", oid: big, need: "content", trees: [ROOT, TREE], read: 0 },
+  ]);
+});
+
+Deno.test("packs that have come: who waits is woken, what is there is read, the rest waits", async () => {
+  await using h = await harness();
+  const blob = bytesOf("later");
+  const later = oid(objectOid("blob", blob, "sha1"));
+  h.objects.directory(TREE);
+  assert.equal(h.objects.size(later, trees), undefined);
+  assert.equal(read(h.objects, later, 0, 10), undefined);
+  assert.equal(h.objects.size(OTHER, trees), undefined);
+  await h.arrive(blob);
+  h.asked.length = 0;
+  assert.equal(read(h.objects, later, 0, 10), undefined, "nobody said that it has come");
+  const keys = [`size:${later}`, `content:${later}`, `size:${OTHER}`];
+  assert.deepEqual(h.objects.accept({ kind: "arrived" }), keys);
+  assert.equal(h.objects.size(later, trees), 5);
+  assert.equal(read(h.objects, later, 0, 10), "later");
+  assert.equal(h.objects.size(OTHER, trees), undefined);
+  assert.deepEqual(h.asked, [], "the answer to each is on its way");
+  // And the answers change nothing.
+  h.objects.accept(sizes([later, 5]));
+  h.objects.accept(contents(later, "later"));
+  assert.equal(read(h.objects, later, 0, 10), "later");
+});
+
+Deno.test("what was read here is told with the next want", async () => {
+  await using h = await harness();
+  const oids = await h.arrive(bytesOf("a"), bytesOf("b"), bytesOf("c"));
+  for (const each of oids) read(h.objects, each, 0, 10);
+  read(h.objects, oids[0]!, 1, 10);
+  h.objects.size(BLOB, trees);
+  h.objects.size(OTHER, trees);
+  assert.deepEqual(h.asked.map((event) => event.kind === "want" ? event.read : null), [3, 0]);
+});
+
+Deno.test("sizes found here are told, for the base to keep", async () => {
+  await using h = await harness();
+  const blobs = Array.from({ length: 300 }, (_, i) => bytesOf(`${i}`.repeat(1 + i % 7)));
+  const oids = blobs.map((bytes) => oid(objectOid("blob", bytes, "sha1")));
+  await h.arrive(...blobs);
+  for (const [i, each] of oids.entries()) {
+    assert.equal(h.objects.size(each, trees), blobs[i]?.length);
+  }
+  const told = h.asked.flatMap((event) => event.kind === "sizes" ? event.sizes : []);
+  assert.equal(told.length, 256);
+  for (const [i, [each, size]] of told.entries()) {
+    assert.equal(each, oids[i]);
+    assert.equal(size, blobs[i]?.length);
+  }
 });
 
 Deno.test("a spool file is read while it grows, and never beyond what is there", async () => {
@@ -293,7 +387,7 @@ Deno.test("no descriptor is left open after close", async () => {
   // By another process: Deno keeps /proc from us. Only ours: other descriptors of the process come
   // and go.
   const open = async (dir: string) =>
-    (await run("find", [`/proc/${Deno.pid}/fd`, "-lname", `${dir}/*`])).stdout;
+    (await run("find", [`/proc/${Deno.pid}/fd`, "-lname", `${dir}/*`, "-printf", "%l\\n"])).stdout;
   let dir = "";
   {
     await using h = await harness();
@@ -303,7 +397,10 @@ Deno.test("no descriptor is left open after close", async () => {
       await Deno.writeTextFile(path, "x");
       h.objects.accept({ kind: "spool", oid: fakeOid(i), path, sizeBytes: 1, availableBytes: 1 });
     }
-    assert.notEqual(await open(dir), "");
+    const [packed] = await h.arrive(bytesOf("packed"));
+    assert.equal(read(h.objects, packed!, 0, 10), "packed");
+    const names = await open(dir);
+    assert.ok(/\.pack$/m.test(names) && /\/spool/.test(names), names);
     h.objects.release(fakeOid(3));
     h.objects.release(fakeOid(3));
   }

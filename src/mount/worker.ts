@@ -9,6 +9,8 @@ import type { MessagePort as NodeMessagePort } from "node:worker_threads";
 import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
+import { PackDirectory } from "../git/pack_directory.ts";
+import { PackReader } from "../git/pack_reader.ts";
 import { logger, setupLog } from "../log.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import { bytesOf, byteStringOfText, type HostPath, NAME_MAX_BYTES } from "../path.ts";
@@ -69,7 +71,8 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     return;
   }
   const { fd, device } = mount;
-  const objects = new PortObjects(base, config.objectFormat, tell);
+  const packs = new PackReader(new PackDirectory(config.packDir), config.objectFormat);
+  const objects = new PortObjects(base, packs, config.objectFormat, tell);
   const soon: string[] = [];
   const filesystem = filesystemOf(config, objects, overlay, {
     invalidateListing: (nodeid) => session.invalidateListing(nodeid),

@@ -7,9 +7,11 @@ import assert from "node:assert/strict";
 import { deflateSync } from "node:zlib";
 import type { Fetched, FetchOptions, ObjectSource } from "../../src/git/fetch.ts";
 import { type Oid, oid } from "../../src/git/oid.ts";
+import { PackDirectory } from "../../src/git/pack_directory.ts";
+import { PackReader } from "../../src/git/pack_reader.ts";
 import { createView } from "../../src/git/view.ts";
 import { Hydrator } from "../../src/hydrate/hydrator.ts";
-import type { Contents, HydratorEvent, Need } from "../../src/hydrate/messages.ts";
+import type { HydratorEvent, Need } from "../../src/hydrate/messages.ts";
 import { SpoolDirectory } from "../../src/hydrate/spool.ts";
 import type { HostPath } from "../../src/path.ts";
 import { BaseStore } from "../../src/snapshot/store.ts";
@@ -241,6 +243,7 @@ export async function world(options: WorldOptions = {}) {
     objectFormat: "sha1",
     partial: options.partial ?? true,
     source,
+    packs: new PackReader(new PackDirectory(`${objects}/pack`), "sha1"),
     spools: new SpoolDirectory(dir.at("blobs") as HostPath, emit),
     concurrency,
     emit,
@@ -259,11 +262,11 @@ export async function world(options: WorldOptions = {}) {
   }
 
   const blob = (at: number, file: number) => blobs[at]?.[file] as Blob;
-  const wantOid = (blobOid: Oid, need: Need, at: number | null, mountId = 1): Asked => {
+  const wantOid = (blobOid: Oid, need: Need, at: number | null, mountId = 1, read = 0): Asked => {
     const from = events.length;
     const root = mountId === 9 ? OTHER_ROOT : ROOT;
     const own = at === null ? [] : [root, treeOid(at)];
-    hydrator.want({ kind: "want", mountId, oid: blobOid, need, trees: own });
+    hydrator.want({ kind: "want", mountId, oid: blobOid, need, trees: own, read });
     const answer = () => answerOf(events, from, mountId, blobOid, need);
     return {
       answer,
@@ -328,23 +331,12 @@ export function answerOf(
       const found = event.sizes.find(([each]) => each === blobOid);
       if (found !== undefined) return { kind: "size", sizeBytes: found[1] };
     } else if (event.kind === "contents" && event.mountId === mountId) {
-      const bytes = unpack(event).get(blobOid);
-      if (bytes !== undefined) return { kind: "bytes", bytes };
+      if (event.oid === blobOid) return { kind: "bytes", bytes: new Uint8Array(event.bytes) };
     } else if (event.kind === "spool" && event.mountId === mountId && event.oid === blobOid) {
       if (event.availableBytes === event.sizeBytes) return { kind: "file", path: event.path };
     }
   }
   return null;
-}
-
-export function unpack({ oids, lengths, bytes }: Contents): Map<Oid, Uint8Array> {
-  const found = new Map<Oid, Uint8Array>();
-  let at = 0;
-  new Float64Array(lengths).forEach((length, i) => {
-    found.set(oids.slice(40 * i, 40 * (i + 1)) as Oid, new Uint8Array(bytes, at, length));
-    at += length;
-  });
-  return found;
 }
 
 export const sizeOf = ({ bytes }: Blob): Answer => ({ kind: "size", sizeBytes: bytes.length });
