@@ -92,6 +92,7 @@ async function showAll(dir: string, signal: AbortSignal): Promise<void> {
     uid: effectiveUid(),
     gid: effectiveGid(),
     xattrs: false,
+    ownerGiven: false,
     wait: "history",
   });
   print(`$ cd ${mounted.mountPoint}`);

@@ -38,20 +38,25 @@ export class Session {
 
   /**
    * Asks the daemon, which is started when none runs; one that was started for something that
-   * failed goes again, unless it has got something to do. Throws Failure, Interrupted.
+   * failed or was interrupted goes again, unless it has got something to do (a daemon in the
+   * background does so by itself too, later). Throws Failure, Interrupted.
    */
-  async ask<V extends Verb>(verb: V, params: Params<V>): Promise<Result<V>> {
-    for (let attempt = 1;; attempt++) {
-      const started = await ensureDaemon(this.layout);
-      try {
-        return await this.#call(verb, params);
-      } catch (error) {
-        // It stopped in this moment.
-        if (error instanceof NoDaemon && attempt < ASK_TRIES) continue;
-        if (started) await stopIfUnused(this.layout);
-        throw error;
+  ask<V extends Verb>(verb: V, params: Params<V>): Promise<Result<V>> {
+    return interruptible(async (signal, onProgress) => {
+      for (let attempt = 1;; attempt++) {
+        // Not ended by the signal: what is starting could not be stopped yet.
+        const started = await ensureDaemon(this.layout);
+        try {
+          signal.throwIfAborted();
+          return await call(this.layout.socketPath, verb, params, { signal, onProgress });
+        } catch (error) {
+          // It stopped in this moment.
+          if (error instanceof NoDaemon && attempt < ASK_TRIES) continue;
+          if (started) await stopIfUnused(this.layout);
+          throw error;
+        }
       }
-    }
+    });
   }
 
   /** Asks the daemon if one runs; otherwise does it here. Throws Failure, Interrupted. */
@@ -59,7 +64,9 @@ export class Session {
     const until = performance.now() + LOCK_WAIT_MS;
     for (;;) {
       try {
-        return await this.#call(verb, params);
+        return await interruptible((signal, onProgress) =>
+          call(this.layout.socketPath, verb, params, { signal, onProgress })
+        );
       } catch (error) {
         if (!(error instanceof NoDaemon)) throw error;
       }
@@ -74,12 +81,6 @@ export class Session {
       }
       await systemClock.sleep(POLL_MS);
     }
-  }
-
-  async #call<V extends Verb>(verb: V, params: Params<V>): Promise<Result<V>> {
-    return await interruptible((signal, onProgress) =>
-      call(this.layout.socketPath, verb, params, { signal, onProgress })
-    );
   }
 
   /** Null: a daemon has the lock. */

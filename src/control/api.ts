@@ -43,6 +43,8 @@ const MountParams = v.strictObject({
   uid: userId,
   gid: userId,
   xattrs: v.boolean(),
+  /** Whether they were asked for; false: who would own a new one. */
+  ownerGiven: v.boolean(),
   /** When to answer: the tree can be read, or the history is there too. */
   wait: v.picklist(["tree", "history"]),
 });

@@ -40,6 +40,7 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     objectFormat: "sha1",
     baseCommitOid: OID,
     baseTreeOid: OID,
+    madeFolders: 0,
     baseTimeSeconds: 1,
     uid: 0,
     gid: 0,

@@ -5,7 +5,8 @@
  *     starting   lock is taken          serving    socket, then what was mounted is mounted
  *     starting   lock is another's      ended      exit code of `busy`
  *     serving    SIGTERM, SIGINT        stopping   verbs are aborted, all is lazily unmounted
- *     serving    the last to use it let go   stopping   as with a signal (stop-if-unused)
+ *     serving    nobody uses it              stopping   as with a signal (stop-if-unused; one in
+ *                                                       the background sees it by itself)
  *     stopping   done, or STOP_MS       ended      socket removed, lock let go, exit 0
  *     stopping   a second signal        ended      at once
  *
@@ -41,6 +42,8 @@ export interface DaemonOptions {
 
 /** All that stopping may take. */
 const STOP_MS = 10_000;
+/** A daemon in the background that is unused at two such looks was started for nothing. */
+const UNUSED_LOOK_MS = 3_000;
 /** How long answers of aborted verbs may take of it. */
 const ANSWERS_MS = 4_000;
 
@@ -123,7 +126,9 @@ class Daemon {
     const started = this.#service.mountAll(this.#stop.signal).then(() => {
       this.#log.info("Ready", { socket: layout.socketPath });
     });
+    const idle = this.#options.background ? this.#endWhenUnused() : null;
     const cause = await this.#ending.promise;
+    if (idle !== null) clearInterval(idle);
     this.#log.info("Stopping", { cause });
     const late = setTimeout(() => this.#leave("Stopping takes too long"), STOP_MS);
     this.#stop.abort(new Failure("failed", "Cannot mount: the daemon is stopping"));
@@ -136,6 +141,16 @@ class Daemon {
     logFile?.stop();
     removeSocket(layout.socketPath);
     this.#log.info("Stopped");
+  }
+
+  /** Whoever started it may have been killed before it could ask for anything, or stop it. */
+  #endWhenUnused(): number {
+    let wasUnused = false;
+    return setInterval(() => {
+      const { isUnused } = this.#service;
+      if (isUnused && wasUnused) this.#ending.resolve("unused");
+      wasUnused = isUnused;
+    }, UNUSED_LOOK_MS);
   }
 
   async #removeOrphans(): Promise<void> {

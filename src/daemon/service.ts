@@ -21,14 +21,19 @@
  */
 
 import { Failure, messageOf } from "../failure.ts";
-import { writeCredentials } from "../git/credentials.ts";
-import { pathExists } from "../git/files.ts";
 import { parseRemote, storeIdOf } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
 import { acquire, type AcquireProgress, newRepoId } from "../repo/acquire.ts";
-import { checkMountPoint, checkName, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import {
+  checkMountPoint,
+  checkName,
+  lastFolders,
+  makeMountPoint,
+  removeMountPoint,
+} from "../repo/checks.ts";
+import { keepCredentials } from "../repo/credentials.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
@@ -134,12 +139,15 @@ export class Service implements Handlers {
   readonly ping = (): Promise<Result<"ping">> =>
     Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
 
+  /** No repository is registered, and no verb is under way that may register one. */
+  get isUnused(): boolean {
+    return this.#locks.busyCount === 0 && this.#registry.all().length === 0;
+  }
+
   readonly "stop-if-unused" = (): Promise<Result<"stop-if-unused">> => {
-    const { live } = this.#options;
-    const unused = live !== null && this.#locks.busyCount === 0 &&
-      this.#registry.all().length === 0;
-    if (unused) live.stop();
-    return Promise.resolve({ stopping: unused });
+    const { isUnused } = this;
+    if (isUnused) this.#options.live?.stop();
+    return Promise.resolve({ stopping: isUnused });
   };
 
   readonly mount = async (params: Params<"mount">, context: Context): Promise<MountResult> => {
@@ -239,8 +247,8 @@ export class Service implements Handlers {
         await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
       }
       await this.#remove(record);
-      // Only ever an empty directory: everything else is somebody's.
-      await removeMountPoint([mountPoint]);
+      // What was there before is somebody's, and so is what somebody has put something into.
+      await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
       this.#log.info("Removed repository", { repo, mountPoint });
       return { repo, mountPoint, removed: true, onlyHere };
     });
@@ -384,7 +392,7 @@ export class Service implements Handlers {
     });
     let made: HostPath[] = [];
     try {
-      made = await makeMountPoint(record.mountPoint, ownerOf(record));
+      made = await this.#makeMountPoint(record);
       if (this.#options.live !== null) {
         context.signal.throwIfAborted();
         context.onProgress({ phase: "Mounting", percent: null });
@@ -408,6 +416,13 @@ export class Service implements Handlers {
     return record;
   }
 
+  /** Makes what is missing of it, which is ours to remove later. Returns what was made. */
+  async #makeMountPoint({ id, mountPoint, ...owner }: RepoRecord): Promise<HostPath[]> {
+    const made = await makeMountPoint(mountPoint, ownerOf(owner));
+    if (made.length > 0) this.#registry.update(id, { madeFolders: made.length });
+    return made;
+  }
+
   async #undoMountIfAborted(record: RepoRecord, signal: AbortSignal): Promise<void> {
     if (!signal.aborted) return;
     await this.#options.live?.mounts.unmount(record.id, { lazy: true });
@@ -422,21 +437,13 @@ export class Service implements Handlers {
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
     refuseOther(record, params, url);
-    await this.#renewCredentials(record, params.url);
+    await keepCredentials(record, params.url, this.#layout, context.signal);
+    await registerSecretsOfRemote(record, this.#layout);
     if (!this.#isMounted(record)) {
       context.onProgress({ phase: "Mounting", percent: null });
       await this.#mountRegistered(record);
     }
     return { record, acquired: false };
-  }
-
-  /** A new token in the URL replaces the one that is kept. */
-  async #renewCredentials(record: RepoRecord, url: string): Promise<void> {
-    const { credentials } = parseRemote(url);
-    const { credentialsPath } = this.#layout.repo(record.id);
-    if (credentials === null || !await pathExists(credentialsPath)) return;
-    await writeCredentials(credentialsPath, credentials, ownerOf(record));
-    await registerSecretsOfRemote(record, this.#layout);
   }
 
   /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */
@@ -450,10 +457,11 @@ export class Service implements Handlers {
         isWritable,
       });
       // /tmp and the like are empty after a reboot.
-      made = await makeMountPoint(mountPoint, ownerOf(record));
+      made = await this.#makeMountPoint(record);
       await this.#options.live?.mounts.mount(record);
     } catch (error) {
       await removeMountPoint(made);
+      this.#registry.update(record.id, { madeFolders: record.madeFolders });
       this.#failures.set(record.id, messageOf(error));
       this.#log.error("Could not mount", { repo, mountPoint, error: messageOf(error) });
       throw error;
@@ -520,6 +528,9 @@ function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): 
   }
   if (params.name !== null && params.name !== record.name) {
     throw fail(`it is registered there as "${record.name}"`);
+  }
+  if (params.ownerGiven && (params.uid !== record.uid || params.gid !== record.gid)) {
+    throw fail(`"${record.name}" for user ${record.uid}, group ${record.gid} is registered there`);
   }
 }
 

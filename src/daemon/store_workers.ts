@@ -161,6 +161,10 @@ export class StoreWorkers {
       this.#toIndexer({ kind: "sizes", sizes: event.sizes });
       return;
     }
+    if (event.kind === "sized-packs") {
+      this.#toIndexer(event);
+      return;
+    }
     if (event.kind === "stopped") {
       this.#stopped.resolve();
       return;

@@ -9,6 +9,7 @@
  *   running    a request                   running    #dispatch
  *   running    DESTROY, ENODEV             ended      run
  *   running    ECONNABORTED                ended      run
+ *   running    finish, nothing asked       ended      run
  *
  * Invariants
  *  1. Exactly one reply per request; none for FORGET, BATCH_FORGET, INTERRUPT, NOTIFY_REPLY.
@@ -79,6 +80,7 @@ const BURST = 64;
 /** A parked request ends with EIO when nothing has happened to it for so long. */
 export const PARKED_TIMEOUT_MS = 60_000;
 const DEADLINE_CHECK_MS = 1000;
+const FINISH_MS = 2000;
 
 interface ParkedRequest {
   readonly key: string;
@@ -100,6 +102,8 @@ export class Session {
   #state: "starting" | "running" | "ended" = "starting";
   #end: SessionEnd = "unmounted";
   #nextDeadlineCheck = 0;
+  /** `finish` was called: until when somebody may go on asking. */
+  #finishUntil: number | null = null;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -121,9 +125,22 @@ export class Session {
     return this.#state === "ended";
   }
 
+  get #isWriteParked(): boolean {
+    return this.#parked.values().some(({ request }) => request.opcode === OPCODE.FUSE_WRITE);
+  }
+
   /** Requests that wait for somebody. */
   get parkedCount(): number {
     return this.#parked.size;
+  }
+
+  /**
+   * The loop ends when all that the kernel has asked so far is answered, but for readers that wait:
+   * pages of shared mappings are among it, for which syncfs(2) of a FUSE mount does not wait.
+   */
+  finish(end: SessionEnd): void {
+    this.#finishUntil ??= this.#now() + FINISH_MS;
+    this.#end = end;
   }
 
   /** The loop ends after the request at hand. */
@@ -142,6 +159,7 @@ export class Session {
         const length = device.read(this.#buffer);
         if (length === -ERRNO.EAGAIN) {
           idle = true;
+          if (this.#finishUntil !== null && !this.#isWriteParked) this.stop(this.#end);
           break;
         }
         // ENOENT: the request was interrupted before we read it (fuse_dev_do_read).
@@ -157,6 +175,7 @@ export class Session {
         drain();
       }
       this.#expire();
+      if (this.#finishUntil !== null && this.#now() > this.#finishUntil) this.stop(this.#end);
     }
     return this.#end;
   }

@@ -18,6 +18,12 @@ export function configText(entries: readonly ConfigEntry[]): string {
   return text;
 }
 
+/** The values of a key in a text that configText made, whatever their section, in their order. */
+export function configValues(text: string, key: string): string[] {
+  const lines = text.matchAll(new RegExp(`^\\t${key} = "(.*)"$`, "gm"));
+  return [...lines].map(([, value = ""]) => value.replaceAll(/\\(.)/g, "$1"));
+}
+
 /** In double quotes a backslash and a quote are escaped, and blanks, `#` and `;` are plain. */
 function quoted(text: string): string {
   if (/[\n\0]/.test(text)) throw new Bug("a configuration value with a newline");

@@ -6,6 +6,12 @@
  *  1. The helper list is reset before ours, so that no other helper ever stores our secret.
  *  2. The helper is configured for one scheme, host and port: git asks it for no other.
  *  3. The file is replaced by rename, never written in place.
+ *
+ * The mounts of a store may have credentials each, of which some may not be valid any more, and
+ * may share its fetches. So a store lists the paths of all, the ones given last first; a transfer
+ * tries them in this order, and then what git finds by itself (transfer.ts). Only a login that is
+ * refused leads to the next. An acquisition that was given credentials uses these and no others:
+ * whoever gives wrong ones is to know.
  */
 
 import type { ConfigEntry } from "./config_file.ts";

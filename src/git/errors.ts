@@ -163,6 +163,7 @@ const ROWS: readonly Row[] = [
       /Network is unreachable/,
       /No route to host/,
       /Operation too slow/,
+      /nothing arrived for/,
       /The requested URL returned error: (?:429|5\d\d)/,
       /unexpected disconnect/,
       /early EOF/,

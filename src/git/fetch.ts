@@ -8,17 +8,17 @@
  * `.keep`, `git maintenance` rolls promisor packs into ordinary ones. What a kill leaves in
  * staging is removed before the directory is used again.
  *
- * A fetch has no time limit while bytes arrive; without any for STALL_MS it is ended.
+ * A fetch has no time limit while something arrives (transfer.ts).
  */
 
+import type { Clock } from "../clock.ts";
 import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
+import { readIfExists, readTextIfExists } from "./files.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
-import { runGit } from "./process.ts";
-import { readStoreConfig } from "./store.ts";
-
-/** A transfer without a new byte for so long is given up. */
-export const STALL_MS = 30_000;
+import { gitText } from "./process.ts";
+import { loginsOf, readStoreConfig } from "./store.ts";
+import { type Login, runTransfer } from "./transfer.ts";
 
 export interface FetchOptions {
   readonly signal?: AbortSignal;
@@ -28,29 +28,47 @@ export interface FetchOptions {
 
 export interface Fetched {
   readonly packBytes: number;
+  /** Names of the packs that came (`pack-<hash>`). */
+  readonly packs: readonly string[];
   /** Objects that the remote does not have (any more). */
   readonly lost: readonly Oid[];
+  /** Objects that were not asked for after all: too many others were lost. */
+  readonly left: readonly Oid[];
 }
 
 /** Where objects come from: the seam for a client that speaks the protocol itself. */
 export interface ObjectSource {
-  /** These blobs. Throws Failure (nothing arrived, or the store is complete) or GitError. */
+  /**
+   * These blobs, the first of them first of all. Throws Failure (the store is complete) or
+   * GitError.
+   */
   fetchBlobs(oids: readonly Oid[], options?: FetchOptions): Promise<Fetched>;
   /** A commit's whole tree, in the form that costs a server least. Throws as fetchBlobs. */
   fetchCommit(commitOid: Oid, options?: FetchOptions): Promise<Fetched>;
+  /** Names of all packs that were fetched so and are here. */
+  packs(): Promise<string[]>;
+  /** What is in one of them. */
+  objectsOf(pack: string): Promise<Oid[]>;
 }
+
+type Received = Pick<Fetched, "packBytes" | "packs">;
+
+/** Content of a `.keep` of ours. */
+const KEEP = "afs\n";
 
 export interface GitFetchOptions {
   readonly storeGitDir: HostPath;
   readonly stagingDir: HostPath;
   readonly objectFormat: ObjectFormat;
+  /** Default: the real time. */
+  readonly clock?: Clock;
 }
 
+/** So many lost objects cost one more request each, and nothing else. */
+const LOST_ONE_BY_ONE = 4;
 const NOT_OUR_REF = /not our ref ([0-9a-f]{40,64})/;
 const FETCH_CONFIG = [
   "fetch.negotiationAlgorithm=noop",
-  "http.lowSpeedLimit=1",
-  `http.lowSpeedTime=${STALL_MS / 1000}`,
   // A few objects without a filter would be unpacked, and only packs are moved into the store.
   "fetch.unpackLimit=1",
   // index-pack streams what is bigger instead of holding it.
@@ -70,58 +88,79 @@ export class GitFetch implements ObjectSource {
   /** Numbers of staging directories not in use. */
   readonly #free: number[] = [];
   #slots = 0;
+  /** The login of the last fetch, and of which list: refused ones would be tried each time. */
+  #accepted: { readonly of: string; readonly login: Login } | null = null;
 
   constructor(options: GitFetchOptions) {
     this.#options = options;
   }
 
+  /**
+   * A server refuses the whole request for one object that it does not have, and names only that
+   * one. It is taken out, and from the LOST_ONE_BY_ONEth on also the later half of what is still
+   * wanted, so that n objects take LOST_ONE_BY_ONE + log2(n) + 2 requests at most, however many of
+   * them are lost.
+   */
   async fetchBlobs(oids: readonly Oid[], options: FetchOptions = {}): Promise<Fetched> {
     const lost: Oid[] = [];
+    const left: Oid[] = [];
     let wanted = oids;
-    let packBytes = 0;
+    let received: Received = { packBytes: 0, packs: [] };
     while (wanted.length > 0) {
       try {
         const args = [...FETCH, "--filter=blob:none", "--stdin", "origin"];
-        packBytes += await this.#fetch(args, `${wanted.join("\n")}\n`, options);
+        received = await this.#fetch(args, `${wanted.join("\n")}\n`, options);
         break;
       } catch (error) {
-        // The server refuses the whole request for one object that it does not have.
         const missing = NOT_OUR_REF.exec(messageOf(error))?.[1] as Oid | undefined;
         if (missing === undefined || !wanted.includes(missing)) throw error;
         lost.push(missing);
         wanted = wanted.filter((oid) => oid !== missing);
+        if (lost.length < LOST_ONE_BY_ONE) continue;
+        const half = Math.ceil(wanted.length / 2);
+        left.push(...wanted.slice(half));
+        wanted = wanted.slice(0, half);
       }
     }
-    return { packBytes, lost };
+    return { ...received, lost, left };
   }
 
   async fetchCommit(commitOid: Oid, options: FetchOptions = {}): Promise<Fetched> {
     const args = [...FETCH, "--refetch", "--no-filter", "--depth=1", "origin", commitOid];
-    return { packBytes: await this.#fetch(args, "", options), lost: [] };
+    return { ...await this.#fetch(args, "", options), lost: [], left: [] };
   }
 
-  async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<number> {
+  async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<Received> {
     // With a filter, git would ask a server that cannot filter for the same object without end.
-    const { partial } = await readStoreConfig(this.#options.storeGitDir);
-    if (!partial) {
+    const config = await readStoreConfig(this.#options.storeGitDir);
+    if (!config.partial) {
       throw new Failure("failed", "Cannot fetch: the remote gave all it has at once, and not this");
     }
+    const logins = loginsOf(config);
     const slot = this.#free.pop() ?? this.#slots++;
     const dir = `${this.#options.stagingDir}/${slot}` as HostPath;
     try {
       await this.#prepare(dir);
-      await withStallGuard(`${dir}/objects/pack`, options, (signal, onLine) =>
-        runGit(args, {
-          gitDir: dir,
-          config: FETCH_CONFIG,
-          stdin: new TextEncoder().encode(stdin),
-          signal,
-          onStderr: onLine,
-        }));
+      const { login } = await runTransfer(args, {
+        gitDir: dir,
+        logins: this.#acceptedFirst(logins),
+        packDir: `${dir}/objects/pack`,
+        config: FETCH_CONFIG,
+        stdin: new TextEncoder().encode(stdin),
+        clock: this.#options.clock,
+        ...options,
+      });
+      this.#accepted = { of: JSON.stringify(logins), login };
       return await this.#install(dir);
     } finally {
       this.#free.push(slot);
     }
+  }
+
+  #acceptedFirst(logins: readonly Login[]): readonly Login[] {
+    if (this.#accepted?.of !== JSON.stringify(logins)) return logins;
+    const { login: accepted } = this.#accepted;
+    return [accepted, ...logins.filter((login) => login?.path !== accepted?.path)];
   }
 
   async #prepare(dir: HostPath): Promise<void> {
@@ -148,16 +187,42 @@ export class GitFetch implements ObjectSource {
     );
   }
 
-  /** Moves the packs of a staging directory into the store; their size in bytes. */
-  async #install(dir: HostPath): Promise<number> {
+  async packs(): Promise<string[]> {
+    const dir = this.#packDir;
+    const packs: string[] = [];
+    for await (const { name } of Deno.readDir(dir)) {
+      if (name.endsWith(".keep")) packs.push(name.slice(0, -".keep".length));
+    }
+    return packs;
+  }
+
+  async objectsOf(pack: string): Promise<Oid[]> {
+    const index = await readIfExists(`${this.#packDir}/${pack}.idx`);
+    // Another fetch of the store has packs with a `.keep` too, while it runs.
+    if (index === null || await readTextIfExists(`${this.#packDir}/${pack}.keep`) !== KEEP) {
+      return [];
+    }
+    const args = ["show-index", `--object-format=${this.#options.objectFormat}`];
+    const text = await gitText(args, { stdin: index });
+    return text.split("\n").flatMap((line) => line.split(" ")[1] as Oid ?? []);
+  }
+
+  get #packDir(): string {
+    return `${this.#options.storeGitDir}/objects/pack`;
+  }
+
+  /** Moves the packs of a staging directory into the store. */
+  async #install(dir: HostPath): Promise<Received> {
     const from = `${dir}/objects/pack`;
-    const to = `${this.#options.storeGitDir}/objects/pack`;
+    const to = this.#packDir;
+    const packs: string[] = [];
     let packBytes = 0;
     for await (const { name } of Deno.readDir(from)) {
       if (!/^pack-[0-9a-f]+\.pack$/.test(name)) continue;
       const pack = name.slice(0, -".pack".length);
+      packs.push(pack);
       packBytes += (await Deno.stat(`${from}/${name}`)).size;
-      await Deno.writeTextFile(`${to}/${pack}.keep`, "afs\n");
+      await Deno.writeTextFile(`${to}/${pack}.keep`, KEEP);
       await Deno.writeTextFile(`${to}/${pack}.promisor`, "");
       for (const suffix of ["rev", "pack", "idx"]) {
         const file = `${from}/${pack}.${suffix}`;
@@ -167,53 +232,10 @@ export class GitFetch implements ObjectSource {
       await Deno.chmod(`${to}/${pack}.keep`, 0o444);
       await Deno.chmod(`${to}/${pack}.promisor`, 0o444);
     }
-    return packBytes;
+    return { packBytes, packs };
   }
 }
 
 function ignoreNotFound(error: unknown): void {
   if (!(error instanceof Deno.errors.NotFound)) throw error;
-}
-
-/** Runs `work` and aborts it when neither its messages nor the files below `packDir` move. */
-async function withStallGuard(
-  packDir: string,
-  { signal, onProgress }: FetchOptions,
-  work: (signal: AbortSignal, onLine: (line: string) => void) => Promise<unknown>,
-): Promise<void> {
-  const stalled = new AbortController();
-  let movedAt = performance.now();
-  let size = 0;
-  const moved = () => {
-    movedAt = performance.now();
-    onProgress?.();
-  };
-  const timer = setInterval(() => {
-    const now = sizeOfFiles(packDir);
-    if (now !== size) moved();
-    size = now;
-    if (performance.now() - movedAt > STALL_MS) stalled.abort();
-  }, 1000);
-  try {
-    const signals = signal === undefined ? [stalled.signal] : [signal, stalled.signal];
-    await work(AbortSignal.any(signals), moved);
-  } catch (error) {
-    if (!stalled.signal.aborted) throw error;
-    const seconds = STALL_MS / 1000;
-    throw new Failure("network", `Cannot fetch: nothing arrived for ${seconds} s`, {
-      cause: error,
-    });
-  } finally {
-    clearInterval(timer);
-  }
-}
-
-function sizeOfFiles(dir: string): number {
-  let size = 0;
-  try {
-    for (const { name } of Deno.readDirSync(dir)) size += Deno.statSync(`${dir}/${name}`).size;
-  } catch {
-    // A file was renamed between the two calls: the next look sees it.
-  }
-  return size;
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { ObjectWriter, Random, TreeBuilder } from "../../tests/support/git_objects.ts";
+import { startGitServer } from "../../tests/support/git_server.ts";
 import { git, tempDir, waitFor } from "../../tests/support/run.ts";
 import type { HostPath } from "../path.ts";
 import { GitFetch } from "./fetch.ts";
@@ -36,7 +37,7 @@ async function stored(format: ObjectFormat = "sha1") {
     remoteUrl: url,
     objectFormat: format,
     partial: true,
-    credentials: null,
+    credentials: [],
   });
   const stagingDir = dir.at("store", "staging");
   const viewDir = dir.at("view");
@@ -94,7 +95,7 @@ for (const format of ["sha1", "sha256"] as const) {
     const before = packsIn(s.packDir);
     assert.deepEqual(await s.present(s.blobs), new Array(FILES).fill(false));
     const wanted = s.blobs.slice(0, 5);
-    const { packBytes, lost } = await s.source.fetchBlobs(wanted);
+    const { packBytes, packs, lost } = await s.source.fetchBlobs(wanted);
     assert.deepEqual(lost, []);
     assert.deepEqual(await s.present(s.blobs), s.blobs.map((_, i) => i < 5));
     const added = [...packsIn(s.packDir)].filter(([pack]) => !before.has(pack));
@@ -103,6 +104,11 @@ for (const format of ["sha1", "sha256"] as const) {
     for (const suffix of ["idx", "keep", "pack", "promisor"]) assert.ok(suffixes.includes(suffix));
     const { size, mode } = await Deno.stat(`${s.packDir}/${pack}.pack`);
     assert.equal(packBytes, size);
+    // Only what was fetched so, not the first clone's.
+    assert.deepEqual(packs, [pack]);
+    assert.deepEqual(await s.source.packs(), [pack]);
+    assert.deepEqual((await s.source.objectsOf(pack)).sort(), wanted.toSorted());
+    assert.deepEqual(await s.source.objectsOf("pack-gone"), []);
     assert.equal((mode ?? 0) & 0o777, 0o444);
     await fsck(s.storeGitDir);
   });
@@ -132,8 +138,18 @@ Deno.test("only lost objects, and none at all", async () => {
   const s = await stored();
   await using _ = s.dir;
   const before = packsIn(s.packDir);
-  assert.deepEqual(await s.source.fetchBlobs([absent("a")]), { packBytes: 0, lost: [absent("a")] });
-  assert.deepEqual(await s.source.fetchBlobs([]), { packBytes: 0, lost: [] });
+  assert.deepEqual(await s.source.fetchBlobs([absent("a")]), {
+    packBytes: 0,
+    packs: [],
+    lost: [absent("a")],
+    left: [],
+  });
+  assert.deepEqual(await s.source.fetchBlobs([]), {
+    packBytes: 0,
+    packs: [],
+    lost: [],
+    left: [],
+  });
   assert.deepEqual(packsIn(s.packDir), before);
 });
 
@@ -227,4 +243,35 @@ Deno.test("the refs, HEAD and shallow file of the store are not touched", async 
   await s.source.fetchBlobs(s.blobs.slice(0, 2));
   await s.source.fetchCommit(s.commitOid);
   assert.deepEqual(await state(), before);
+});
+
+Deno.test("many lost of many: few requests, each object is here, lost or left", async () => {
+  const s = await stored();
+  await using _ = s.dir;
+  await using server = startGitServer({ root: s.dir.path });
+  await writeStoreConfig(s.storeGitDir, {
+    remoteUrl: server.url("remote"),
+    objectFormat: "sha1",
+    partial: true,
+    credentials: [],
+  });
+  const gone = (i: number) => i.toString(16).padStart(40, "0") as Oid;
+  const cases: [lost: number, of: readonly Oid[], requests: number][] = [
+    [0, s.blobs, 1],
+    // As many as that cost one more each, and everything else comes.
+    [2, [gone(1), ...s.blobs.slice(0, 4), gone(2), ...s.blobs.slice(4, 6)], 3],
+    // Lost after the first good one; all lost.
+    [500, [s.blobs[8] as Oid, ...Array.from({ length: 500 }, (_, i) => gone(i + 10))], 15],
+    [500, Array.from({ length: 500 }, (_, i) => gone(i + 1000)), 15],
+  ];
+  for (const [count, wanted, requests] of cases) {
+    server.resetCounters();
+    const { lost, left } = await s.source.fetchBlobs(wanted);
+    assert.ok(server.counters().fetch <= requests, `${count}: ${server.counters().fetch} requests`);
+    const here = await s.present(wanted);
+    const came = wanted.filter((_, i) => here[i]);
+    assert.deepEqual([...came, ...lost, ...left].sort(), wanted.toSorted());
+    if (count <= 4) assert.equal(lost.length, count);
+    if (s.blobs.includes(wanted[0] as Oid)) assert.ok(came.includes(wanted[0] as Oid));
+  }
 });

@@ -8,13 +8,14 @@
  *     next one.
  *  2. The caller holds the store's lock during `prepareStore`, so that one process works there.
  *  3. Its configuration is written by us only, as a whole, by rename.
- *  4. It has no secret: the configuration names the credentials file.
+ *  4. It has no secret: the configuration names the credentials files (credentials.ts).
  *  5. Everything in it may be read by others (0755, 0444 or 0644) and written by us only.
  */
 
+import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
-import { configText } from "./config_file.ts";
-import { credentialConfig, credentialEntries, type CredentialSource } from "./credentials.ts";
+import { configText, configValues } from "./config_file.ts";
+import type { CredentialSource } from "./credentials.ts";
 import { gitCauseOf, gitFailure } from "./errors.ts";
 import {
   makeFolder,
@@ -24,7 +25,9 @@ import {
   writeFileAtomically,
 } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, oid } from "./oid.ts";
-import { GitError, gitText, runGit } from "./process.ts";
+import { GitError, gitText } from "./process.ts";
+import { parseRemote } from "./remote_url.ts";
+import { type Login, runTransfer, type TransferOptions } from "./transfer.ts";
 
 /** What git says about a transfer, e.g. `Receiving objects`, 45. */
 export interface TransferProgress {
@@ -38,6 +41,7 @@ export interface TransferProgress {
 export interface StoreRequest {
   /** Without credentials. */
   readonly remoteUrl: string;
+  /** Null: those of the store, if it is there, or what git finds by itself. */
   readonly credentials: CredentialSource | null;
   /** Branch, tag or full ref; null: the remote's HEAD. */
   readonly branch: string | null;
@@ -50,6 +54,8 @@ export interface StoreRequest {
   readonly mayDeepen: boolean;
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TransferProgress) => void;
+  /** Default: the real time. */
+  readonly clock?: Clock | undefined;
 }
 
 /** The commit to mount and what is known about its store. */
@@ -70,11 +76,8 @@ export interface StoreState {
   readonly created: boolean;
 }
 
-/** A stalled transfer is cut after 30 s without a byte; one that moves has no limit. */
-const TRANSFER_CONFIG = ["http.lowSpeedLimit=1", "http.lowSpeedTime=30"];
-
 /** By default small packs are unpacked; we want packs only, since `.promisor` belongs to a pack. */
-const STORE_CONFIG = ["fetch.unpackLimit=1", "transfer.unpackLimit=1"];
+export const FETCH_CONFIG = ["fetch.unpackLimit=1", "transfer.unpackLimit=1"];
 
 /**
  * For every `git fetch` of ours in a store. A filter makes git call the remote a promisor, so a
@@ -90,8 +93,6 @@ export function fetchOptions(partial: boolean): string[] {
     ...(partial ? ["--filter=blob:none"] : []),
   ];
 }
-
-export const FETCH_CONFIG = [...TRANSFER_CONFIG, ...STORE_CONFIG];
 
 /**
  * Makes the store, or fetches the newest commit of the branch into an existing one, whose
@@ -134,19 +135,16 @@ export function progressTo(
   };
 }
 
-/**
- * Writes the configuration of a store. Called again when another mount's credentials are to be
- * used. Null: the remote needs none.
- */
-export async function writeStoreConfig(
-  gitDir: string,
-  store: {
-    readonly remoteUrl: string;
-    readonly objectFormat: ObjectFormat;
-    readonly partial: boolean;
-    readonly credentials: CredentialSource | null;
-  },
-): Promise<void> {
+/** What the configuration of a store says. */
+export interface StoreConfig {
+  readonly remoteUrl: string;
+  readonly objectFormat: ObjectFormat;
+  readonly partial: boolean;
+  /** Paths of credentials files, in the order in which they are tried. */
+  readonly credentials: readonly string[];
+}
+
+export async function writeStoreConfig(gitDir: string, store: StoreConfig): Promise<void> {
   const text = configText([
     // Version 1: an older git than knows partial clones and object formats refuses it.
     ["core", null, "repositoryFormatVersion", "1"],
@@ -160,7 +158,7 @@ export async function writeStoreConfig(
     ...(store.partial ? PROMISOR_ENTRIES : []),
     ["gc", null, "auto", "0"],
     ["maintenance", null, "auto", "false"],
-    ...credentialEntries(store.credentials),
+    ...store.credentials.map((path) => ["afs", null, "credentials", path] as const),
   ]);
   await writeFileAtomically(`${gitDir}/config`, text, 0o644);
 }
@@ -171,15 +169,39 @@ export const PROMISOR_ENTRIES = [
   ["remote", "origin", "partialCloneFilter", "blob:none"],
 ] as const;
 
-/** What our configuration of a store says. */
-export async function readStoreConfig(
-  gitDir: string,
-): Promise<{ objectFormat: ObjectFormat; partial: boolean }> {
+/** Of a configuration that git wrote, `objectFormat` and `partial` are read too. */
+export async function readStoreConfig(gitDir: string): Promise<StoreConfig> {
   const text = await readTextIfExists(`${gitDir}/config`) ?? "";
   return {
+    remoteUrl: configValues(text, "url")[0] ?? "",
     objectFormat: /objectformat\s*=\s*"?sha256/i.test(text) ? "sha256" : "sha1",
     partial: /promisor\s*=\s*"?true/i.test(text),
+    credentials: configValues(text, "credentials"),
   };
+}
+
+/** The order in which a store's transfers log in. */
+export function loginsOf({ remoteUrl, credentials }: StoreConfig): Login[] {
+  const { origin } = parseRemote(remoteUrl);
+  if (origin === null) return [null];
+  return [...credentials.map((path) => ({ origin, path })), null];
+}
+
+/** These credentials are the first to be tried from now on. The caller holds the store's lock. */
+export async function preferCredentials(gitDir: string, path: string): Promise<void> {
+  const store = await readStoreConfig(gitDir);
+  if (store.credentials[0] === path) return;
+  const others = store.credentials.filter((other) => other !== path);
+  await writeStoreConfig(gitDir, { ...store, credentials: [path, ...others] });
+}
+
+/** These credentials are used no more. The caller holds the store's lock. */
+export async function dropCredentials(gitDir: string, path: string): Promise<void> {
+  const store = await readStoreConfig(gitDir);
+  const credentials = store.credentials.filter((other) => other !== path);
+  if (credentials.length < store.credentials.length) {
+    await writeStoreConfig(gitDir, { ...store, credentials });
+  }
 }
 
 function newGitDirOf(request: StoreRequest): string {
@@ -193,7 +215,12 @@ async function createStore(request: StoreRequest): Promise<StoreState> {
     const cloned = await readStoreConfig(gitDir);
     const partial = filtered && await hasPromisorPack(gitDir);
     const head = await readHeadFile(gitDir);
-    await writeStoreConfig(gitDir, { ...request, objectFormat: cloned.objectFormat, partial });
+    await writeStoreConfig(gitDir, {
+      remoteUrl: request.remoteUrl,
+      objectFormat: cloned.objectFormat,
+      partial,
+      credentials: request.credentials === null ? [] : [request.credentials.path],
+    });
     const [state] = await Promise.all([
       resolve(gitDir, head.ref ?? "HEAD", emptyOf(request)),
       openStore(gitDir),
@@ -223,9 +250,8 @@ async function clone(
   gitDir: string,
   options: { readonly depth: number | null },
 ): Promise<{ filtered: boolean }> {
-  const report = progressTo(request.onProgress);
   try {
-    const { stderr } = await runGit([
+    const { stderr } = await runTransfer([
       "clone",
       "--bare",
       "--progress",
@@ -240,11 +266,7 @@ async function clone(
       "--",
       request.remoteUrl,
       gitDir,
-    ], {
-      config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
-      onStderr: report,
-    });
+    ], transferOptions(request, gitDir, [request.credentials]));
     // upload-pack without uploadpack.allowFilter, or an old server (fetch-pack.c).
     return { filtered: !/filtering not recognized by server/.test(stderr) };
   } catch (error) {
@@ -252,6 +274,21 @@ async function clone(
     await removeTree(gitDir);
     return await clone(request, gitDir, { depth: null });
   }
+}
+
+function transferOptions(
+  request: StoreRequest,
+  gitDir: string,
+  logins: readonly Login[],
+): TransferOptions {
+  return {
+    logins,
+    packDir: `${gitDir}/objects/pack`,
+    config: FETCH_CONFIG,
+    ...(request.signal === undefined ? {} : { signal: request.signal }),
+    onStderr: progressTo(request.onProgress),
+    clock: request.clock,
+  };
 }
 
 /** `refs/heads/x` to `x`: `git clone --branch` takes short names. */
@@ -339,13 +376,15 @@ interface RemoteTip {
 async function updateStore(request: StoreRequest): Promise<StoreState> {
   const { gitDir } = request;
   const known = await readStoreConfig(gitDir);
-  const tip = await askTip(request);
+  const logins = request.credentials === null ? loginsOf(known) : [request.credentials];
+  const transfer = { ...transferOptions(request, gitDir, logins), gitDir };
+  const tip = await askTip(request, transfer);
   const missing = noSuchBranch(request);
   // The commit may be here already: another mount of an unchanged remote then needs no transfer.
   let state = await resolve(gitDir, tip.oid, missing).catch(() => null);
   let fetched = false;
   if (state === null || request.depth !== null) {
-    await fetchTip(request, tip, known.partial);
+    await fetchTip(request, tip, transfer, known.partial);
     fetched = true;
     state = await resolve(gitDir, tip.oid, missing);
   }
@@ -353,7 +392,8 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
   return {
     ...state,
     ref: tip.fullRef?.startsWith("refs/heads/") === true ? tip.fullRef : null,
-    ...known,
+    objectFormat: known.objectFormat,
+    partial: known.partial,
     shallow: await isShallow(gitDir),
     remoteHead: tip.remoteHead,
     created: false,
@@ -361,15 +401,12 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
 }
 
 /** What the remote has now: two requests at an http server. */
-async function askTip(request: StoreRequest): Promise<RemoteTip> {
+async function askTip(request: StoreRequest, transfer: TransferOptions): Promise<RemoteTip> {
   const { branch } = request;
   const wanted = branch === null ? [] : candidates(branch);
-  const text = await gitText(["ls-remote", "--symref", "origin", "HEAD", ...wanted], {
-    gitDir: request.gitDir,
-    config: [...TRANSFER_CONFIG, ...credentialConfig(request.credentials)],
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
-  });
-  const { refs, remoteHead } = parseRemoteRefs(text);
+  const args = ["ls-remote", "--symref", "origin", "HEAD", ...wanted];
+  const { stdout } = await runTransfer(args, transfer);
+  const { refs, remoteHead } = parseRemoteRefs(new TextDecoder().decode(stdout));
   const fullRef = branch === null ? remoteHead : wanted.find((ref) => refs.has(ref)) ?? null;
   const found = refs.get(branch === null ? "HEAD" : fullRef ?? "");
   if (found === undefined) throw branch === null ? emptyOf(request) : noSuchBranch(request);
@@ -401,17 +438,18 @@ export function parseRemoteRefs(
  * another process brings the history in, `--depth` would wait for its shallow.lock: a plain fetch
  * does not, but brings the branch's history with it.
  */
-async function fetchTip(request: StoreRequest, tip: RemoteTip, partial: boolean): Promise<void> {
+async function fetchTip(
+  request: StoreRequest,
+  tip: RemoteTip,
+  transfer: TransferOptions,
+  partial: boolean,
+): Promise<void> {
   const shallow = await isShallow(request.gitDir);
   const depth = shallow && request.mayDeepen ? [`--depth=${request.depth ?? 1}`] : [];
   const source = tip.fullRef ?? "HEAD";
   const fetch = async (refspec: string) => {
-    await runGit(["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec], {
-      gitDir: request.gitDir,
-      config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
-      onStderr: progressTo(request.onProgress),
-    });
+    const args = ["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec];
+    await runTransfer(args, transfer);
   };
   try {
     await fetch(tip.fullRef === null ? source : `+${source}:${source}`);

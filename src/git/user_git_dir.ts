@@ -14,7 +14,7 @@
  */
 
 import { bytesOf, byteString, byteStringOfText } from "../path.ts";
-import { configText } from "./config_file.ts";
+import { type ConfigEntry, configText } from "./config_file.ts";
 import { credentialEntries, type CredentialSource } from "./credentials.ts";
 import { giveTree, makeFolder, pathExists, removeTree, writeFileAtomically } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid } from "./oid.ts";
@@ -218,6 +218,18 @@ export async function aheadBehind(
     if (error instanceof GitError) return null;
     throw error;
   }
+}
+
+/** The user's git logs in so from now on. Runs as the owner. Throws GitError. */
+export async function useCredentials(dir: UserGitDir, source: CredentialSource): Promise<void> {
+  const run = runOptions(dir);
+  const [[section, origin, key, reset], [, , , helper]] = credentialEntries(source) as [
+    ConfigEntry,
+    ConfigEntry,
+  ];
+  const name = `${section}.${origin}.${key}`;
+  await runGit(["config", "--replace-all", name, reset], run);
+  await runGit(["config", "--add", name, helper], run);
 }
 
 /** Tracking refs and tags of the user, to be compared later by publishRefs. Runs as the owner. */

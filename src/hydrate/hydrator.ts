@@ -13,14 +13,17 @@
  *  1. One download per oid however many wait: an oid is in #fetches at most once.
  *  2. Every want gets an answer: sizes, contents or spool for it, or unavailable.
  *  3. Contents held in memory are at most SPOOL_BYTES each; bigger blobs go through a file.
- *  4. Lookahead rides along with the fetch of the blob that is waited for, behind it.
+ *  4. A pack is called sized only after the sizes of its blobs were told, and both are kept in this
+ *     order. What a kill leaves unsized is looked at when the first mount comes, before lookahead
+ *     (which takes what has no size for missing).
+ *  5. Lookahead rides along with the fetch of the blob that is waited for, behind it.
  */
 
 import { LRUCache } from "lru-cache";
 import { Failure, messageOf } from "../failure.ts";
 import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
 import { gitFailure } from "../git/errors.ts";
-import type { FetchOptions, ObjectSource } from "../git/fetch.ts";
+import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
@@ -28,6 +31,7 @@ import { type Ahead, Lookahead } from "./lookahead.ts";
 import { Readahead } from "./readahead.ts";
 import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
+import { unsizedPacks } from "./unsized_packs.ts";
 
 /** Misses that arrive within this travel in one request. */
 const COALESCE_MS = 3;
@@ -87,9 +91,13 @@ export class Hydrator {
   readonly #fetches = new Map<Oid, Miss>();
   /** Sizes told lately. */
   readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  /** What the remote said it does not have: asked for only when somebody waits for it. */
+  readonly #lost = new LRUCache<Oid, true>({ max: SIZES_MAX });
   readonly #stopping = new AbortController();
   #queued: Batch = { misses: new Map(), reason: "read" };
   readonly #running = new Set<Promise<void>>();
+  /** Ends when the packs that no hydrator has finished with are sized; null: no mount yet. */
+  #recovered: Promise<void> | null = null;
   #timer: number | null = null;
   #progressAt = 0;
 
@@ -101,7 +109,7 @@ export class Hydrator {
     const { base, objectFormat, concurrency } = this.#options;
     const view = viewDir as HostPath;
     const lookahead = new Lookahead(base, objectFormat, rootTreeOid);
-    this.#mounts.set(mountId, {
+    const mount: Mount = {
       id: mountId,
       commitOid,
       lookahead,
@@ -110,7 +118,24 @@ export class Hydrator {
       told: new Set(),
       checker: new CatFile(view, "check"),
       readers: Array.from({ length: concurrency }, () => new CatFile(view, "contents")),
+    };
+    this.#mounts.set(mountId, mount);
+    this.#recovered ??= this.#recover(mount).catch(() => {
+      // Some blobs may come twice; nothing else depends on it.
     });
+  }
+
+  async #recover({ checker }: Mount): Promise<void> {
+    const { base, partial, source } = this.#options;
+    if (!partial) return;
+    for await (const { name, sizes } of unsizedPacks(base, source, checker)) {
+      this.#tellSizes(sizes);
+      this.#tellSized([name]);
+    }
+  }
+
+  #tellSized(names: readonly string[]): void {
+    if (names.length > 0) this.#options.emit({ kind: "sized-packs", names }, []);
   }
 
   async detach(mountId: number): Promise<void> {
@@ -269,6 +294,7 @@ export class Hydrator {
     treeOid: Oid,
   ): Promise<{ missing: Oid[]; reason: Ahead["reason"] } | null> {
     try {
+      await this.#recovered;
       const { oids, reason } = mount.lookahead.miss(treeOid);
       const missing = await this.#lookAt(oids.filter((other) => other !== oid), mount);
       return { missing, reason };
@@ -301,7 +327,9 @@ export class Hydrator {
   /** Tells the sizes of those that are here; returns the others. */
   async #lookAt(oids: readonly Oid[], mount: Mount): Promise<Oid[]> {
     const known = this.#sizesOf(oids);
-    const asked = [...new Set(oids)].filter((oid) => !known.has(oid) && !this.#fetches.has(oid));
+    const asked = [...new Set(oids)].filter((oid) =>
+      !known.has(oid) && !this.#fetches.has(oid) && !this.#lost.has(oid)
+    );
     // Every blob that came has a size that we keep, and looking for what is not here is dear: git
     // reads its pack folders anew each time.
     if (asked.length === 0 || this.#options.partial) return asked;
@@ -371,8 +399,15 @@ export class Hydrator {
     const options = { onProgress: () => this.#tellProgress(), signal: this.#stopping.signal };
     let packBytes = 0;
     let failure: string | null = null;
+    const packs: string[] = [];
+    const take = (fetched: Fetched) => {
+      packs.push(...fetched.packs);
+      packBytes += fetched.packBytes;
+      for (const oid of fetched.lost) this.#lost.set(oid, true);
+      this.#askAgain(batch, fetched.left);
+    };
     try {
-      packBytes += await this.#fetchAll(batch, options);
+      await this.#fetchAll(batch, options, take);
     } catch (error) {
       failure = messageOf(error);
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
@@ -381,14 +416,15 @@ export class Hydrator {
       const fewer = waited.length > 0 && waited.length < batch.misses.size;
       if (fewer && isWorthAnotherTry(error, options.signal)) {
         try {
-          packBytes += (await source.fetchBlobs(waited.map(({ oid }) => oid), options)).packBytes;
+          take(await source.fetchBlobs(waited.map(({ oid }) => oid), options));
         } catch (again) {
           failure = messageOf(again);
         }
       }
     }
     const durationMs = Math.round(performance.now() - started);
-    const found = await this.#afterFetch(batch, failure);
+    const { found, looked } = await this.#afterFetch(batch, failure);
+    if (looked) this.#tellSized(packs);
     emit({
       kind: "hydrated",
       reason: batch.reason,
@@ -399,15 +435,35 @@ export class Hydrator {
     }, []);
   }
 
-  /** A batch as one commit and what is not in it, or all by name. Bytes of the packs. */
-  async #fetchAll(batch: Batch, options: FetchOptions): Promise<number> {
+  /** What was left out: in the next batch when somebody waits for it, else at the next miss. */
+  #askAgain(batch: Batch, left: readonly Oid[]): void {
+    for (const oid of left) {
+      const miss = batch.misses.get(oid);
+      if (miss === undefined) continue;
+      batch.misses.delete(oid);
+      if (miss.waiters.length > 0) this.#queued.misses.set(oid, miss);
+      else {
+        this.#fetches.delete(oid);
+        miss.mount.lookahead.forgetAsked();
+      }
+    }
+  }
+
+  /** A batch as one commit and what is not in it, or all by name. */
+  async #fetchAll(
+    batch: Batch,
+    options: FetchOptions,
+    take: (fetched: Fetched) => void,
+  ): Promise<void> {
     const { source } = this.#options;
-    const misses = [...batch.misses.values()];
-    let packBytes = 0;
+    // Who waits comes before lookahead.
+    const misses = [...batch.misses.values()].toSorted((a, b) =>
+      Number(b.waiters.length > 0) - Number(a.waiters.length > 0)
+    );
     let whole = this.#wholeCommit(batch);
     if (whole !== null) {
       try {
-        packBytes += (await source.fetchCommit(whole, options)).packBytes;
+        take(await source.fetchCommit(whole, options));
       } catch (error) {
         if (!isWorthAnotherTry(error, options.signal)) throw error;
         // The commit may be gone from the remote while its blobs are not.
@@ -416,8 +472,7 @@ export class Hydrator {
     }
     // Of another commit, perhaps: not in that one's tree.
     const named = misses.filter(({ mount }) => mount.commitOid !== whole).map(({ oid }) => oid);
-    if (named.length > 0) packBytes += (await source.fetchBlobs(named, options)).packBytes;
-    return packBytes;
+    if (named.length > 0) take(await source.fetchBlobs(named, options));
   }
 
   /** The commit to ask for when the batch is most of what its tree lacks. */
@@ -439,10 +494,14 @@ export class Hydrator {
     this.#options.emit({ kind: "progress" }, []);
   }
 
-  /** Answers everybody who waited for the batch; the number of blobs that are here now. */
-  async #afterFetch(batch: Batch, failure: string | null): Promise<number> {
+  /** Answers everybody who waited for the batch: how many are here now, if all were looked at. */
+  async #afterFetch(
+    batch: Batch,
+    failure: string | null,
+  ): Promise<{ found: number; looked: boolean }> {
     const misses = [...batch.misses.values()];
     let found = 0;
+    let looked = true;
     const byMount = Map.groupBy(misses, (miss) => this.#viewerOf(miss));
     for (const [mount, ofMount] of byMount) {
       const oids = ofMount.map(({ oid }) => oid);
@@ -451,6 +510,7 @@ export class Hydrator {
       try {
         infos = await Promise.all(mount.checker.requestMany(oids, null));
       } catch (error) {
+        looked = false;
         cause = messageOf(error);
       }
       const sizes: [Oid, number][] = [];
@@ -465,7 +525,7 @@ export class Hydrator {
         for (const waiter of waiters) this.#settle(oid, waiter, here.has(oid), cause);
       }
     }
-    return found;
+    return { found, looked };
   }
 
   /** The mount in whose view the outcome is looked at: one that is still there, if any is. */

@@ -170,6 +170,37 @@ Deno.test("what the remote has lost is unavailable, its siblings are not", async
   assert.deepEqual(await w.want(2, 3, "size").done(), sizeOf(w.blob(2, 3)));
 });
 
+Deno.test("many are lost: who waits is answered rightly, and what was left comes later", async () => {
+  await using w = await world({ dirs: 4, files: 12, concurrency: 1 });
+  const lost = new Set(w.oidsOf(w.blobs.slice(0, 1)).slice(4));
+  const remote = { most: 3 };
+  // A remote that names at most so many lost ones, and is then asked for the first half only.
+  w.source.outcome = ({ oids, arrive }) => {
+    const named = oids.filter((each) => lost.has(each)).slice(0, remote.most);
+    const rest = oids.filter((each) => !named.includes(each));
+    const half = named.length < remote.most ? rest : rest.slice(0, 2);
+    const asked = half.filter((each) => !lost.has(each));
+    arrive(asked);
+    return { lost: named, left: rest.filter((each) => !asked.includes(each)) };
+  };
+  const first = w.want(0, 0, "size");
+  const others = [1, 2, 3, 5, 6, 11].map((file) => w.want(0, file, "size"));
+  assert.deepEqual(await first.done(), sizeOf(w.blob(0, 0)));
+  for (const [i, file] of [1, 2, 3].entries()) {
+    assert.deepEqual(await others[i]?.done(), sizeOf(w.blob(0, file)));
+  }
+  for (const asked of others.slice(3)) assert.equal((await asked.done()).kind, "unavailable");
+  // Lookahead does not ask for what is known to be lost.
+  w.source.calls.length = 0;
+  remote.most = 100;
+  assert.equal((await w.want(0, 5, "content").done()).kind, "unavailable");
+  const named = new Set(
+    w.source.calls.flatMap((call) => call.oids).filter((each) => lost.has(each)),
+  );
+  assert.ok(named.has(w.blob(0, 5).oid));
+  assert.ok(!named.has(w.blob(0, 6).oid) && !named.has(w.blob(0, 11).oid));
+});
+
 Deno.test("the checker is killed while it looks for a blob: told, and the next want works", async () => {
   await using w = await world();
   const checker = await stopChecker(w, 1);
@@ -506,6 +537,38 @@ Deno.test("siblings that came before are not asked for again", async () => {
   w.base.putSizes([[w.blob(2, 0).oid, w.blob(2, 0).bytes.length]]);
   await w.want(2, 1, "size").done();
   assert.deepEqual(w.source.calls.map(({ oids }) => oids), [[w.blob(2, 1).oid, w.blob(2, 2).oid]]);
+});
+
+Deno.test("what a killed hydrator fetched and did not tell is not asked for again", async () => {
+  const packs = { "pack-a": [[0, 1], [0, 2], [1, 0]], "pack-b": [[2, 0]] } as const;
+  await using w = await world({ packs, sizedPacks: ["pack-b"] });
+  assert.deepEqual(await w.want(0, 0, "size").done(), sizeOf(w.blob(0, 0)));
+  assert.deepEqual([...w.source.asked.keys()], [w.blob(0, 0).oid]);
+  // Its sizes are told, and kept before the pack is called sized; the other is not looked at.
+  const told = w.events.findIndex((event) => event.kind === "sized-packs");
+  const before = w.events.slice(0, told).flatMap((event) =>
+    event.kind === "sizes" ? event.sizes : []
+  );
+  const expected = packs["pack-a"].map(([at, file]) => w.blob(at, file));
+  assert.deepEqual(before, expected.map(({ oid, bytes }) => [oid, bytes.length]));
+  assert.deepEqual(w.source.opened, ["pack-a"]);
+  await waitFor(() => w.of("sized-packs").length === 2, "sized packs");
+  assert.deepEqual(w.of("sized-packs").map(({ names }) => names), [["pack-a"], ["pack-1"]]);
+});
+
+Deno.test("a pack that could not be looked at is not called sized", async () => {
+  await using w = await world();
+  const pid = await startChecker(w, 1);
+  const gate = gates(w.source);
+  const asked = w.want(1, 0, "size");
+  const first = await gate.next();
+  Deno.kill(pid, "SIGSTOP");
+  arriveAndOpen(first);
+  await waitFor(() => w.source.active === 0, "end of the fetch");
+  Deno.kill(pid, "SIGKILL");
+  assert.equal((await asked.done()).kind, "unavailable");
+  await waitFor(() => w.of("hydrated").length === 1, "end of the batch");
+  assert.deepEqual(w.of("sized-packs"), []);
 });
 
 Deno.test("a store that had all from the start: one size asked for tells its directory's", async () => {

@@ -63,6 +63,12 @@ export interface Sizes {
   readonly sizes: readonly (readonly [Oid, number])[];
 }
 
+/** The sizes of all blobs of these packs were told before. */
+export interface SizedPacks {
+  readonly kind: "sized-packs";
+  readonly names: readonly string[];
+}
+
 /** Small blobs, asked for or about to be, packed as the mount worker takes them. */
 export interface Contents extends PackedContents {
   readonly kind: "contents";
@@ -117,4 +123,12 @@ export interface Stopped {
   readonly kind: "stopped";
 }
 
-export type HydratorEvent = Stopped | Sizes | Contents | Spool | Unavailable | Progress | Hydrated;
+export type HydratorEvent =
+  | Stopped
+  | Sizes
+  | SizedPacks
+  | Contents
+  | Spool
+  | Unavailable
+  | Progress
+  | Hydrated;

@@ -150,7 +150,7 @@ function drain(port: NodeMessagePort, session: Session, objects: PortObjects): v
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const command = received.message as MountCommand;
-    if (command.kind === "stop") session.stop("unmounted");
+    if (command.kind === "stop") session.finish("unmounted");
     else if (command.kind === "progress") session.postponeDeadlines();
     else {
       for (const key of objects.accept(command)) session.wake(key);

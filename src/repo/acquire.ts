@@ -15,6 +15,7 @@
  * Write order: lock, credentials, store, repository's folders, row, store's configuration.
  */
 
+import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
 import { type CredentialSource, writeCredentials } from "../git/credentials.ts";
 import { gitFailure } from "../git/errors.ts";
@@ -29,10 +30,10 @@ import {
 import { gitVersion } from "../git/process.ts";
 import { parseRemote, type Remote, storeIdOf } from "../git/remote_url.ts";
 import {
+  preferCredentials,
   prepareStore,
   type StoreState,
   type TransferProgress,
-  writeStoreConfig,
 } from "../git/store.ts";
 import { createUserGitDir } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
@@ -82,6 +83,8 @@ export interface AcquireOptions {
   readonly register?: (record: RepoRecord) => void;
   readonly onProgress?: (progress: AcquireProgress) => void;
   readonly signal?: AbortSignal;
+  /** Of the fetch. Default: the real time. */
+  readonly clock?: Clock;
 }
 
 /** What has to happen, last first, when an acquisition fails. */
@@ -212,12 +215,14 @@ async function make(job: Job): Promise<RepoRecord> {
   options.signal?.throwIfAborted();
   options.register?.(record);
   job.undo.length = 0;
-  if (!state.created && job.credentials !== null) await useOurCredentials(job, state);
+  if (!state.created && job.credentials !== null) {
+    await preferCredentials(options.layout.store(job.storeId).gitDir, job.credentials.path);
+  }
   return record;
 }
 
 async function fetchStore(job: Job): Promise<StoreState> {
-  const { layout, onProgress } = job.options;
+  const { layout, onProgress, clock } = job.options;
   const store = layout.store(job.storeId);
   if (job.credentials !== null && job.remote.credentials !== null) {
     const { path } = job.credentials;
@@ -238,6 +243,7 @@ async function fetchStore(job: Job): Promise<StoreState> {
       gitDir: store.gitDir,
       mayDeepen: history !== null,
       ...signalOf(job),
+      clock,
       onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
     });
   } finally {
@@ -261,6 +267,7 @@ async function recordOf(job: Job, state: StoreState): Promise<RepoRecord> {
     ref: state.ref,
     depth: request.depth,
     mountPoint: request.mountPoint,
+    madeFolders: 0,
     storeId: job.storeId,
     objectFormat: state.objectFormat,
     baseCommitOid: state.commitOid,
@@ -311,15 +318,4 @@ async function makeRepo(job: Job, state: StoreState): Promise<void> {
     }),
   ]);
   for (const result of results) if (result.status === "rejected") throw result.reason;
-}
-
-/** From now on the store fetches with the credentials that were given last. */
-async function useOurCredentials(job: Job, state: StoreState): Promise<void> {
-  const { gitDir } = job.options.layout.store(job.storeId);
-  await writeStoreConfig(gitDir, {
-    remoteUrl: job.remote.url,
-    objectFormat: state.objectFormat,
-    partial: state.partial,
-    credentials: job.credentials,
-  });
 }

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { startGitDaemon } from "../../tests/support/git_daemon.ts";
+import { systemClock } from "../clock.ts";
 import { Failure } from "../failure.ts";
 import { fileUrlOf } from "../git/remote_url.ts";
 import { aheadBehind, readHead } from "../git/user_git_dir.ts";
+import { fetchHistory } from "./history.ts";
 import { userGitDirOf } from "./owner.ts";
 import { listTree, onGround } from "./testing.ts";
 
@@ -353,5 +356,30 @@ Deno.test("acquire: a path with odd characters", async () => {
     assert.equal(new TextDecoder().decode(output.stdout), "three\n");
     const relative = await ground.add(`./${remote.split("/").at(-1)}`, { cwd: ground.dir });
     assert.equal(relative.storeId, record.storeId);
+  });
+});
+
+Deno.test("acquire: a server that says nothing is given up, and nothing is left", async () => {
+  await onGround(async (ground) => {
+    await ground.makeRemote({ name: "remote" });
+    await using daemon = startGitDaemon(ground.dir);
+    const clock = { now: () => 0, sleep: (_: number, s?: AbortSignal) => systemClock.sleep(1, s) };
+    daemon.set({ silent: true });
+    const before = await listTree(ground.layout.stateRoot);
+    const failure = await failureOf(ground.add(daemon.url("remote"), {}, { clock }));
+    assert.equal(failure.kind, "network");
+    assert.match(failure.message, /^Cannot mount git:.*nothing arrived for 30 s/);
+    assert.deepEqual(await listTree(ground.layout.stateRoot), before);
+    // The same of a store that is there, and of the history.
+    daemon.set({ silent: false });
+    const record = await ground.add(daemon.url("remote"));
+    daemon.set({ silent: true });
+    const second = await failureOf(ground.add(daemon.url("remote"), {}, { clock }));
+    assert.match(second.message, /nothing arrived for 30 s/);
+    const history = await fetchHistory(record, ground.layout, { clock });
+    assert.equal(history.failure?.kind, "network");
+    assert.match(history.fetchResult, /nothing arrived for 30 s/);
+    daemon.set({ silent: false });
+    assert.equal((await fetchHistory(record, ground.layout)).fetchResult, "ok");
   });
 });

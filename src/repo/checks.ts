@@ -234,6 +234,16 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** The last folders of a path, outermost first: what makeMountPoint made, by its number. */
+export function lastFolders(path: HostPath, count: number): HostPath[] {
+  const folders: HostPath[] = [];
+  for (let at: string = path; at !== "" && folders.length < count;) {
+    folders.unshift(at as HostPath);
+    at = at.slice(0, at.lastIndexOf("/"));
+  }
+  return folders;
+}
+
 /** Removes the folders that makeMountPoint made, as far as they are empty. */
 export async function removeMountPoint(made: readonly HostPath[]): Promise<void> {
   for (const folder of made.toReversed()) {

@@ -8,21 +8,23 @@
  * user's shallow file. Every step may be repeated, so whatever was missed is done the next time.
  */
 
+import type { Clock } from "../clock.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { gitFailure } from "../git/errors.ts";
 import { readTextIfExists, removeIfExists, writeFileAtomically } from "../git/files.ts";
-import { gitText, runGit } from "../git/process.ts";
 import { readRefs, type Refs } from "../git/refs.ts";
 import {
   FETCH_CONFIG,
   fetchOptions,
   isShallow,
+  loginsOf,
   openPacks,
   parseRemoteRefs,
   progressTo,
   readStoreConfig,
   type TransferProgress,
 } from "../git/store.ts";
+import { runTransfer } from "../git/transfer.ts";
 import { publishRefs, readTracking } from "../git/user_git_dir.ts";
 import type { Layout, StoreLayout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
@@ -34,6 +36,8 @@ export interface HistoryOptions {
   readonly onProgress?: (progress: TransferProgress) => void;
   /** All repositories on this store, asked before and after the fetch. Default: the one given. */
   readonly repos?: () => readonly RepoRecord[];
+  /** Default: the real time. */
+  readonly clock?: Clock;
 }
 
 export interface HistoryResult {
@@ -127,18 +131,20 @@ async function trackingOf(
 
 /** Returns the branch that the remote's HEAD names, null when it names none. */
 async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<string | null> {
+  const known = await readStoreConfig(store.gitDir);
   const run = {
     gitDir: store.gitDir,
+    logins: loginsOf(known),
     config: FETCH_CONFIG,
+    clock: options.clock,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
-  const { partial } = await readStoreConfig(store.gitDir);
   const unshallow = await isShallow(store.gitDir) ? ["--unshallow"] : [];
   const [head, fetch] = await Promise.allSettled([
-    gitText(["ls-remote", "--symref", "origin", "HEAD"], run),
-    runGit([
+    runTransfer(["ls-remote", "--symref", "origin", "HEAD"], run),
+    runTransfer([
       "fetch",
-      ...fetchOptions(partial),
+      ...fetchOptions(known.partial),
       ...unshallow,
       "--no-tags",
       "--force",
@@ -147,11 +153,17 @@ async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<st
       "origin",
       "+refs/heads/*:refs/heads/*",
       "+refs/tags/*:refs/tags/*",
-    ], { ...run, background: true, onStderr: progressTo(options.onProgress) }),
+    ], {
+      ...run,
+      packDir: `${store.gitDir}/objects/pack`,
+      background: true,
+      onStderr: progressTo(options.onProgress),
+    }),
   ]);
   if (fetch.status === "rejected") throw fetch.reason;
   await openPacks(`${store.gitDir}/objects/pack`);
-  return head.status === "fulfilled" ? parseRemoteRefs(head.value).remoteHead : null;
+  if (head.status === "rejected") return null;
+  return parseRemoteRefs(new TextDecoder().decode(head.value.stdout)).remoteHead;
 }
 
 /** One user's broken git directory keeps the others from nothing. */

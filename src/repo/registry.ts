@@ -22,8 +22,16 @@ import type { RepoRecord } from "./types.ts";
 
 /** What may change after acquisition. */
 export type RepoUpdate = Partial<
-  Pick<RepoRecord, "wanted" | "history" | "lastFetchAt" | "fetchResult">
+  Pick<RepoRecord, (typeof CHANGEABLE)[number]>
 >;
+
+const CHANGEABLE = [
+  "wanted",
+  "history",
+  "lastFetchAt",
+  "fetchResult",
+  "madeFolders",
+] as const satisfies readonly (keyof RepoRecord)[];
 
 const COLUMNS = [
   "id",
@@ -33,6 +41,7 @@ const COLUMNS = [
   "ref",
   "depth",
   "mountPoint",
+  "madeFolders",
   "storeId",
   "objectFormat",
   "baseCommitOid",
@@ -74,12 +83,11 @@ export class Registry implements Disposable {
 
   /** Returns false when there is no such repository. */
   update(id: string, changes: RepoUpdate): boolean {
-    const keys = (["wanted", "history", "lastFetchAt", "fetchResult"] as const)
-      .filter((key) => changes[key] !== undefined);
+    const keys = CHANGEABLE.filter((key) => changes[key] !== undefined);
     if (keys.length === 0) return this.byId(id) !== null;
     const { changes: count } = this.#db.prepare(
       `UPDATE repos SET ${keys.map((key) => `${key} = ?`).join(", ")} WHERE id = ?`,
-    ).run(...keys.map((key) => changes[key] as string | null), id);
+    ).run(...keys.map((key) => changes[key] as string | number | null), id);
     return Number(count) > 0;
   }
 

@@ -5,6 +5,7 @@ import type { Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { layoutOf } from "./layout.ts";
 import { hydratedOf, openExistingRegistry, openRegistry, type Registry } from "./registry.ts";
+import { REGISTRY_MIGRATIONS } from "./schema.ts";
 import type { RepoRecord } from "./types.ts";
 
 function record(changes: Partial<RepoRecord> = {}): RepoRecord {
@@ -16,6 +17,7 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     ref: "refs/heads/main",
     depth: null,
     mountPoint: "/mnt/one" as HostPath,
+    madeFolders: 0,
     storeId: "s",
     objectFormat: "sha1",
     baseCommitOid: "1".repeat(40) as Oid,
@@ -70,6 +72,23 @@ Deno.test("registry: insert, find, update, remove", async () => {
     assert.equal(registry.remove(one.id), false);
     assert.deepEqual(other.all(), [two]);
   });
+});
+
+Deno.test("registry: of an older program's rows no folder is known to be ours", async () => {
+  const root = await Deno.makeTempDir() as HostPath;
+  try {
+    const layout = layoutOf(root);
+    const { madeFolders: _, xattrs: __, ...old } = record();
+    const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });
+    db.prepare(
+      `INSERT INTO repos (${Object.keys(old).join()}) VALUES (${Object.keys(old).map(() => "?")})`,
+    ).run(...Object.values(old));
+    db.close();
+    using registry = openRegistry(layout);
+    assert.deepEqual(registry.all(), [record()]);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
 });
 
 Deno.test("registry: names and mount points are unique", async () => {

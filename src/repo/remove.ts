@@ -5,11 +5,9 @@
  * that was killed leaves folders without a row, and those are what removeOrphans removes.
  */
 
-import { type CredentialSource } from "../git/credentials.ts";
 import { pathExists, removeIfExists, removeTree } from "../git/files.ts";
 import { readRefs } from "../git/refs.ts";
-import { parseRemote } from "../git/remote_url.ts";
-import { readStoreConfig, writeStoreConfig } from "../git/store.ts";
+import { dropCredentials } from "../git/store.ts";
 import { type LocalCommits, localCommits } from "../git/user_git_dir.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
@@ -54,9 +52,8 @@ export async function removeRepo(record: RepoRecord, options: RemoveOptions): Pr
     options.signal === undefined ? {} : { signal: options.signal },
   );
   try {
-    const others = options.registry.byStore(record.storeId);
-    if (others.length === 0) await removeTree(store.dir);
-    else await useCredentialsOf(others, record.storeId, options.layout);
+    if (options.registry.byStore(record.storeId).length === 0) await removeTree(store.dir);
+    else await dropCredentials(store.gitDir, options.layout.repo(record.id).credentialsPath);
   } finally {
     await lock.release();
   }
@@ -68,34 +65,6 @@ async function removeFolders(id: string, layout: Layout): Promise<void> {
   await removeTree(repo.userGitDir);
   await removeTree(`${repo.userGitDir}.new`);
   await removeTree(repo.dir);
-}
-
-/** The store fetches with the credentials of the repository that acquired last and has some. */
-async function useCredentialsOf(
-  repos: readonly RepoRecord[],
-  storeId: string,
-  layout: Layout,
-): Promise<void> {
-  const { gitDir } = layout.store(storeId);
-  const first = repos[0];
-  if (first === undefined || !await pathExists(gitDir)) return;
-  await writeStoreConfig(gitDir, {
-    remoteUrl: first.remote,
-    ...await readStoreConfig(gitDir),
-    credentials: await sourceOf(repos, layout),
-  });
-}
-
-async function sourceOf(
-  repos: readonly RepoRecord[],
-  layout: Layout,
-): Promise<CredentialSource | null> {
-  for (const repo of repos) {
-    const path = layout.repo(repo.id).credentialsPath;
-    const { origin } = parseRemote(repo.remote);
-    if (origin !== null && await pathExists(path)) return { origin, path };
-  }
-  return null;
 }
 
 /**

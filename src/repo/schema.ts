@@ -24,4 +24,6 @@ export const REGISTRY_MIGRATIONS = [
    ) STRICT;
    CREATE INDEX reposByStore ON repos (storeId);`,
   `ALTER TABLE repos ADD COLUMN xattrs INTEGER NOT NULL DEFAULT 0;`,
+  // Of what was registered before, nothing is known to be ours.
+  `ALTER TABLE repos ADD COLUMN madeFolders INTEGER NOT NULL DEFAULT 0;`,
 ] as const;

@@ -17,6 +17,8 @@ export interface RepoRecord {
   /** `--depth`; null: the whole history comes in behind the mount. */
   readonly depth: number | null;
   readonly mountPoint: HostPath;
+  /** How many of the mount point's last folders afs made; 0: it was there before. */
+  readonly madeFolders: number;
   readonly storeId: string;
   readonly objectFormat: ObjectFormat;
   /** The generation that is shown. */

@@ -29,13 +29,25 @@ export interface KeepSizes {
   readonly sizes: readonly (readonly [Oid, number])[];
 }
 
+/** The sizes of all blobs of these packs were sent before. */
+export interface KeepSizedPacks {
+  readonly kind: "sized-packs";
+  readonly names: readonly string[];
+}
+
 /** Nobody asks for objects of this view any more. */
 export interface ForgetView {
   readonly kind: "forget-view";
   readonly viewDir: string;
 }
 
-export type IndexerRequest = StartIndexer | IndexTree | WantTree | KeepSizes | ForgetView;
+export type IndexerRequest =
+  | StartIndexer
+  | IndexTree
+  | WantTree
+  | KeepSizes
+  | KeepSizedPacks
+  | ForgetView;
 
 export interface TreeReady {
   readonly kind: "tree";

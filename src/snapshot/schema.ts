@@ -20,4 +20,8 @@ export const BASE_MIGRATIONS: readonly string[] = [
   -- Root trees of which every tree below is in trees.
   CREATE TABLE indexedRoots (oid BLOB PRIMARY KEY) WITHOUT ROWID;
   `,
+  `
+  -- Packs of fetched contents of which every blob is in sizes.
+  CREATE TABLE sizedPacks (name TEXT PRIMARY KEY) WITHOUT ROWID;
+  `,
 ];

@@ -69,6 +69,20 @@ export class BaseStore {
     });
   }
 
+  /** Packs of which every blob's size was put. */
+  sizedPacks(): Set<string> {
+    const rows = this.#db.prepare("SELECT name FROM sizedPacks").all();
+    return new Set(rows.map((row) => row["name"] as string));
+  }
+
+  /** Call when the sizes of all their blobs have been put. */
+  putSizedPacks(names: readonly string[]): void {
+    const put = this.#db.prepare("INSERT OR IGNORE INTO sizedPacks (name) VALUES (?)");
+    transaction(this.#db, () => {
+      for (const name of names) put.run(name);
+    });
+  }
+
   isIndexed(rootTreeOid: Oid): boolean {
     return this.#getRoot.get(bytesOfOid(rootTreeOid)) !== undefined;
   }

@@ -13,6 +13,8 @@ declare const self: {
 
 let base: BaseStore | null = null;
 let indexer: Indexer | null = null;
+/** Sizes could not be kept: which packs they were of is not known. */
+let sizesLost = false;
 
 self.onmessage = ({ data: request }) => {
   switch (request.kind) {
@@ -34,11 +36,19 @@ self.onmessage = ({ data: request }) => {
       indexer?.forgetView(request.viewDir as HostPath);
       break;
     case "sizes":
-      try {
-        base?.putSizes(request.sizes);
-      } catch (error) {
-        self.postMessage({ kind: "sizes-lost", cause: messageOf(error) }, []);
-      }
+      keep(() => base?.putSizes(request.sizes));
+      break;
+    case "sized-packs":
+      if (!sizesLost) keep(() => base?.putSizedPacks(request.names));
       break;
   }
 };
+
+function keep(write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    sizesLost = true;
+    self.postMessage({ kind: "sizes-lost", cause: messageOf(error) }, []);
+  }
+}

@@ -17,7 +17,9 @@ import { objectOid } from "../support/git_objects.ts";
 import { concat, run, tempDir, waitFor } from "../support/run.ts";
 import { fakeOid, rawTree } from "./fake_objects.ts";
 
-type Outcome = (call: Call) => void | Promise<void>;
+/** What is said beside what arrives: default nothing. */
+type Said = Partial<Pick<Fetched, "lost" | "left">>;
+type Outcome = (call: Call) => void | Said | Promise<void | Said>;
 
 /** One request to the source. */
 export interface Call {
@@ -50,6 +52,20 @@ export class FakeSource implements ObjectSource {
     this.#arrive = arrive;
   }
 
+  /** Packs of an earlier hydrator, and what is in them. */
+  readonly packed = new Map<string, readonly Oid[]>();
+  /** Packs that were looked into. */
+  readonly opened: string[] = [];
+
+  packs(): Promise<string[]> {
+    return Promise.resolve([...this.packed.keys()]);
+  }
+
+  objectsOf(pack: string): Promise<Oid[]> {
+    this.opened.push(pack);
+    return Promise.resolve([...this.packed.get(pack) ?? []]);
+  }
+
   /** What a commit's tree holds. */
   commit(commitOid: Oid, oids: readonly Oid[]): void {
     this.#commits.set(commitOid, oids);
@@ -77,13 +93,20 @@ export class FakeSource implements ObjectSource {
       if (this.#active.has(each)) this.twice.push(each);
       this.#active.add(each);
     }
+    let said: Said;
     try {
-      await this.outcome(call);
+      said = await this.outcome(call) ?? {};
     } finally {
       this.active--;
       for (const each of oids) this.#active.delete(each);
     }
-    return { packBytes: 10 * oids.length, lost: [] };
+    return {
+      packBytes: 10 * oids.length,
+      packs: [`pack-${this.calls.length}`],
+      lost: [],
+      left: [],
+      ...said,
+    };
   }
 }
 
@@ -146,6 +169,10 @@ export interface WorldOptions {
   /** True unless told. False: siblings are looked at before they are fetched. */
   readonly partial?: boolean;
   readonly content?: (dir: number, file: number) => Uint8Array<ArrayBuffer>;
+  /** Packs that are in the store from the start: directory and file of each of its blobs. */
+  readonly packs?: Readonly<Record<string, readonly (readonly [dir: number, file: number])[]>>;
+  /** Those of them that are known to be sized. */
+  readonly sizedPacks?: readonly string[];
   /** Directories that the other commit has, which is that of mount 9. */
   readonly otherDirs?: readonly number[];
 }
@@ -197,6 +224,13 @@ export async function world(options: WorldOptions = {}) {
   const oidsOf = (some: readonly Blob[][]) => some.flat().map(({ oid }) => oid);
   source.commit(COMMIT, oidsOf(blobs));
   source.commit(OTHER_COMMIT, oidsOf((options.otherDirs ?? []).map((at) => blobs[at] as Blob[])));
+
+  for (const [pack, files] of Object.entries(options.packs ?? {})) {
+    const oids = files.map(([at, file]) => (blobs[at]?.[file] as Blob).oid);
+    oids.forEach(arrive);
+    source.packed.set(pack, [...oids, treeOid(0)]);
+  }
+  base.putSizedPacks(options.sizedPacks ?? []);
 
   const events: HydratorEvent[] = [];
   const emit = (event: HydratorEvent) => {

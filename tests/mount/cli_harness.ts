@@ -1,76 +1,32 @@
-/**
- * Runs the compiled binary with a state root of its own. Every daemon ends with its test, by pid.
- */
+/** The lab of tests that look at the command line: what it prints, and with which code it ends. */
 
 import assert from "node:assert/strict";
 import { call, NoDaemon } from "../../src/control/client.ts";
-import {
-  git,
-  gitBaseEnv,
-  mountsBelow,
-  run,
-  type RunOptions,
-  type RunResult,
-  type TempDir,
-  tempDir,
-  waitFor,
-} from "../support/run.ts";
+import { git, mountsBelow, type RunOptions, type RunResult } from "../support/run.ts";
+import { AFS, Lab, labTest, makeLab, type Parked } from "./harness.ts";
 
-const ROOT = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
-/** What `sh scripts/build` makes. */
-export const BINARY = Deno.env.get("AFS_BINARY") ?? `${ROOT}/dist/afs`;
+/** A test with a lab of its own. In CI a missing /dev/fuse fails it. */
+export function cliTest(name: string, body: (afs: Cli) => Promise<void>): void {
+  labTest(name, Cli, body);
+}
 
-/** Missing /dev/fuse is a skip for a person and a failure in CI. */
-export const NO_MOUNTS = Deno.env.get("CI") !== "true" &&
-  !new Deno.Command("sh", { args: ["-c", "test -c /dev/fuse && test $(id -u) = 0"] })
-    .outputSync().success;
+/** A lab for what needs no mount: `await using`. */
+export function makeCli(): Promise<Cli> {
+  return makeLab(Cli);
+}
 
-export type AfsResult = RunResult & { readonly code: number };
-
-export class Afs implements AsyncDisposable {
-  readonly #daemons: Deno.ChildProcess[] = [];
-
-  private constructor(readonly dir: TempDir) {}
-
-  static async make(): Promise<Afs> {
-    const dir = await tempDir("afs-cli-");
-    // Other users have to pass.
-    await Deno.chmod(dir.path, 0o755);
-    return new Afs(dir);
-  }
-
-  get stateRoot(): string {
-    return this.at("state");
-  }
-
+export class Cli extends Lab {
   get socketPath(): string {
-    return this.at("state", "control.sock");
+    return `${this.stateRoot}/control.sock`;
   }
 
-  at(...parts: string[]): string {
-    return this.dir.at(...parts);
-  }
-
-  env(): Record<string, string> {
-    const env = gitBaseEnv();
-    delete env["SUDO_UID"];
-    delete env["SUDO_GID"];
-    return { ...env, ARTIFACT_FS_ROOT: this.stateRoot };
-  }
-
-  /** Runs `afs <args>` to its end; any exit code. */
-  async run(args: readonly string[], options: RunOptions = {}): Promise<AfsResult> {
-    const result = await run(BINARY, args, {
-      cwd: this.dir.path,
-      okCodes: "any",
-      ...options,
-      env: { ...this.env(), ...options.env },
-    });
-    return result as AfsResult;
+  /** Runs `afs <args>` in the lab's folder to its end; any exit code. */
+  run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return this.afs(args, { cwd: this.dir.path, okCodes: "any", ...options });
   }
 
   /** Runs `afs <args>`, which must end with 0. */
-  async ok(args: readonly string[], options: RunOptions = {}): Promise<AfsResult> {
+  async ok(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     const result = await this.run(args, options);
     assert.equal(result.code, 0, `afs ${args.join(" ")}: ${result.stderr}`);
     return result;
@@ -101,19 +57,9 @@ export class Afs implements AsyncDisposable {
     return last;
   }
 
-  /** Starts `afs daemon` in the foreground and waits until it serves. */
-  async daemon(args: readonly string[] = []): Promise<Deno.ChildProcess> {
-    const child = new Deno.Command(BINARY, {
-      args: ["daemon", ...args],
-      clearEnv: true,
-      env: this.env(),
-      stdin: "null",
-      stdout: "null",
-      stderr: "null",
-    }).spawn();
-    this.#daemons.push(child);
-    await waitFor(() => this.pid(), "answer of the daemon");
-    return child;
+  /** Starts `afs <args>` and leaves it running; for what is to be interrupted. */
+  start(args: readonly string[]): Parked {
+    return this.park(AFS, ...args);
   }
 
   /** Pid of the daemon; null: none answers. */
@@ -126,47 +72,20 @@ export class Afs implements AsyncDisposable {
     }
   }
 
-  /** Ends the daemon that answers; waits until it is gone. */
-  async endDaemon(signal: "TERM" | "KILL" = "TERM"): Promise<void> {
-    const pid = await this.pid();
-    if (pid === null) return;
-    await run("kill", [`-${signal}`, `${pid}`]);
-    await waitFor(async () => !await isAlive(pid), "end of the daemon");
-  }
-
-  /** What is mounted below the test's directory. */
-  async mounts(): Promise<string[]> {
-    return await mountsBelow(this.dir.path);
+  /** What is mounted below the lab's folder. */
+  mounts(): Promise<string[]> {
+    return mountsBelow(this.dir.path);
   }
 
   /** Fails unless nothing is registered, mounted, running or lying about. */
   async assertNothingLeft(): Promise<void> {
     assert.deepEqual(await this.mounts(), []);
-    assert.equal(await this.pid(), null, "a daemon runs");
+    assert.deepEqual(await this.daemons(), [], "a daemon runs");
     assert.deepEqual((await this.json(["list-repos"])).repos, []);
     for (const folder of ["stores", "repos", "gitdirs", "credentials"]) {
-      assert.deepEqual(await namesIn(this.at("state", folder)), [], folder);
+      assert.deepEqual(await namesIn(`${this.stateRoot}/${folder}`), [], folder);
     }
   }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.endDaemon().catch(() => this.endDaemon("KILL"));
-    for (const child of this.#daemons) {
-      try {
-        child.kill("SIGKILL");
-      } catch {
-        // It has ended.
-      }
-      await child.status;
-    }
-    await this.dir.remove();
-  }
-}
-
-/** Zombies count as ended: their parent is whoever started the test. */
-async function isAlive(pid: number): Promise<boolean> {
-  const { stdout } = await run("ps", ["-o", "stat=", "-p", `${pid}`], { okCodes: "any" });
-  return stdout.trim() !== "" && !stdout.trim().startsWith("Z");
 }
 
 export async function namesIn(path: string): Promise<string[]> {
@@ -176,19 +95,6 @@ export async function namesIn(path: string): Promise<string[]> {
     if (error instanceof Deno.errors.NotFound) return [];
     throw error;
   }
-}
-
-/** Starts `afs <args>` and leaves it running; for what is to be interrupted. */
-export function start(afs: Afs, args: readonly string[]): Deno.ChildProcess {
-  return new Deno.Command(BINARY, {
-    args: [...args],
-    cwd: afs.dir.path,
-    clearEnv: true,
-    env: afs.env(),
-    stdin: "null",
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
 }
 
 /** A bare repository `main` with some commits and one more branch. Returns the commits of main. */

@@ -3,27 +3,14 @@
 import assert from "node:assert/strict";
 import { startGitServer } from "../support/git_server.ts";
 import { git, run, waitFor } from "../support/run.ts";
-import { Afs, fieldsOf, makeRepo, namesIn, NO_MOUNTS, start } from "./cli_harness.ts";
-
-function mountTest(name: string, fn: (afs: Afs) => Promise<void>): void {
-  Deno.test({
-    name,
-    ignore: NO_MOUNTS,
-    async fn() {
-      await using afs = await Afs.make();
-      await fn(afs);
-      await afs.endDaemon();
-      assert.deepEqual(await afs.mounts(), [], "mounts are left");
-    },
-  });
-}
+import { cliTest, fieldsOf, makeRepo, namesIn } from "./cli_harness.ts";
 
 /** Content of a file in a mount, read by another process. */
 async function cat(path: string): Promise<string> {
   return (await run("cat", ["--", path])).stdout;
 }
 
-mountTest("mount, status, list-repos, unmount, mount again, remove", async (afs) => {
+cliTest("mount, status, list-repos, unmount, mount again, remove", async (afs) => {
   const commits = await makeRepo(afs.at("srv", "repo.git"));
   await using server = startGitServer({ root: afs.at("srv") });
   const url = server.url("repo.git");
@@ -92,7 +79,7 @@ mountTest("mount, status, list-repos, unmount, mount again, remove", async (afs)
   await afs.assertNothingLeft();
 });
 
-mountTest("one store for a second work tree; a taken directory or name is refused", async (afs) => {
+cliTest("one store for a second work tree; a taken directory or name is refused", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await makeRepo(afs.at("other.git"));
   await afs.ok(["mount", afs.at("repo.git"), "a"]);
@@ -119,7 +106,7 @@ mountTest("one store for a second work tree; a taken directory or name is refuse
   assert.equal(await cat(afs.at("sub/a/file.txt")), "content 3\n");
 });
 
-mountTest("two mounts of the same thing at once: one daemon, one mount", async (afs) => {
+cliTest("two mounts of the same thing at once: one daemon, one mount", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   const args = ["mount", afs.at("repo.git"), afs.at("m"), "--json"];
   const results = await Promise.all([afs.ok(args), afs.ok(args), afs.ok(args)]);
@@ -131,7 +118,7 @@ mountTest("two mounts of the same thing at once: one daemon, one mount", async (
   assert.equal(log.match(/"msg":"Starting"/g)?.length, 1);
 });
 
-mountTest("a busy mount: refused, or lazily with --force", async (afs) => {
+cliTest("a busy mount: refused, or lazily with --force", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await afs.ok(["mount", afs.at("repo.git"), "m"]);
   const inside = new Deno.Command("sh", {
@@ -153,7 +140,7 @@ mountTest("a busy mount: refused, or lazily with --force", async (afs) => {
   await inside.status;
 });
 
-mountTest("add-repo without a daemon, then a daemon in the foreground", async (afs) => {
+cliTest("add-repo without a daemon, then a daemon in the foreground", async (afs) => {
   const commits = await makeRepo(afs.at("srv", "repo.git"));
   await using server = startGitServer({ root: afs.at("srv") });
   const remote = server.url("repo.git");
@@ -162,7 +149,9 @@ mountTest("add-repo without a daemon, then a daemon in the foreground", async (a
   assert.deepEqual([offline.mounted, offline.head], [false, commits.at(-1)]);
   assert.equal((await afs.json(["list-repos"])).repos[0].state, "unmounted");
   await afs.fails([...add, "--name", "one"], 129, /another repository has it/);
-  const daemon = await afs.daemon(["--root", afs.at("root2"), "--hydration-concurrency", "2"]);
+  const daemon = await afs.startDaemon({
+    args: ["--root", afs.at("root2"), "--hydration-concurrency", "2"],
+  });
   await waitFor(async () => (await afs.mounts()).length === 1, "mount");
   assert.equal(await cat(afs.at("root/one/file.txt")), "content 3\n");
   await afs.fails(["daemon"], 6, /another one runs/);
@@ -178,8 +167,7 @@ mountTest("add-repo without a daemon, then a daemon in the foreground", async (a
   }).spawn();
   const out = inside.stdout.getReader();
   await out.read();
-  daemon.kill("SIGINT");
-  assert.equal((await daemon.status).code, 0);
+  assert.equal(await daemon.stop("SIGINT"), 0);
   assert.deepEqual(await afs.mounts(), []);
   await assert.rejects(Deno.stat(afs.socketPath), Deno.errors.NotFound);
   await inside.stdin.close();
@@ -187,16 +175,16 @@ mountTest("add-repo without a daemon, then a daemon in the foreground", async (a
   await inside.status;
   // What was mounted is mounted again, with nobody to ask.
   server.set({ down: true });
-  await afs.daemon();
+  await afs.startDaemon();
   await waitFor(async () => (await afs.mounts()).length === 2, "mounts");
   assert.equal(await cat(afs.at("root2/two/file.txt")), "content 3\n");
 });
 
-mountTest("a killed daemon: its mounts are replaced at the next start", async (afs) => {
+cliTest("a killed daemon: its mounts are replaced at the next start", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await afs.ok(["mount", afs.at("repo.git"), "m"]);
   await afs.ok(["mount", afs.at("repo.git"), "n"]);
-  await afs.endDaemon("KILL");
+  await afs.endDaemon("SIGKILL");
   assert.equal((await afs.mounts()).length, 2, "dead mounts");
   assert.equal((await afs.json(["status", "--name", "m"])).repos[0].state, "unmounted");
   // One verb without a daemon, and one that starts it.
@@ -206,13 +194,13 @@ mountTest("a killed daemon: its mounts are replaced at the next start", async (a
   assert.equal(await cat(afs.at("m/file.txt")), "content 3\n");
 });
 
-mountTest("one repository's failure leaves the others alone", async (afs) => {
+cliTest("one repository's failure leaves the others alone", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await afs.ok(["mount", afs.at("repo.git"), "good"]);
   await afs.ok(["mount", afs.at("repo.git"), "bad"]);
   await afs.endDaemon();
   await Deno.writeTextFile(afs.at("bad", "in the way"), "x");
-  await afs.daemon();
+  await afs.startDaemon();
   await waitFor(async () => {
     const { repos } = await afs.json(["status"]);
     const states = repos.map((repo: { state: string }) => repo.state);
@@ -224,16 +212,14 @@ mountTest("one repository's failure leaves the others alone", async (afs) => {
   assert.equal((await afs.mounts()).length, 2);
 });
 
-mountTest("Ctrl-C while a repository is acquired undoes it", async (afs) => {
+cliTest("Ctrl-C while a repository is acquired undoes it", async (afs) => {
   await makeRepo(afs.at("srv", "repo.git"));
   await using server = startGitServer({ root: afs.at("srv"), hang: true });
   for (const signal of ["SIGINT", "SIGKILL"] as const) {
-    const child = start(afs, ["mount", server.url("repo.git"), "m"]);
+    const child = afs.start(["mount", server.url("repo.git"), afs.at("m")]);
     await waitFor(() => server.counters().requests > 0, "request");
     child.kill(signal);
-    const { code } = await child.status;
-    await child.stderr.cancel();
-    assert.equal(code, signal === "SIGINT" ? 130 : 137);
+    assert.equal(await child.exited, signal === "SIGINT" ? 130 : 137);
     await waitFor(
       async () => (await namesIn(afs.at("state", "stores"))).length === 0,
       "end of the undoing",
@@ -248,28 +234,62 @@ mountTest("Ctrl-C while a repository is acquired undoes it", async (afs) => {
     server.resetCounters();
   }
   const add = ["add-repo", "--name", "x", "--remote", server.url("repo.git")];
-  const child = start(afs, [...add, "--mount-root", afs.at("root")]);
+  const child = afs.start([...add, "--mount-root", afs.at("root")]);
   await waitFor(() => server.counters().requests > 0, "request");
   child.kill("SIGINT");
-  assert.equal((await child.status).code, 130);
-  await child.stderr.cancel();
+  assert.equal(await child.exited, 130);
   await afs.assertNothingLeft();
 });
 
-mountTest("a daemon that is told to stop undoes what is under way", async (afs) => {
+/** What a mount without a daemon makes, one after the other, before its verb is asked. */
+const STARTING = ["", "daemon.log", "daemon.lock", "registry.sqlite", "control.sock"];
+
+cliTest("Ctrl-C at any moment of a daemon's start leaves no idle daemon", async (afs) => {
   await makeRepo(afs.at("srv", "repo.git"));
   await using server = startGitServer({ root: afs.at("srv"), hang: true });
-  const daemon = await afs.daemon();
-  const child = start(afs, ["mount", server.url("repo.git"), "m"]);
-  await waitFor(() => server.counters().requests > 0, "request");
-  daemon.kill("SIGTERM");
-  assert.equal((await daemon.status).code, 0);
-  assert.equal((await child.status).code, 1);
-  assert.match(await new Response(child.stderr).text(), /^afs: Cannot /m);
+  const interruptAt = async (name: string, signal: Deno.Signal) => {
+    const made = `${afs.stateRoot}/${name}`;
+    const child = afs.start(["mount", server.url("repo.git"), afs.at("m")]);
+    await waitFor(() => Deno.lstatSync(made), made, { pollMs: 1 });
+    child.kill(signal);
+    assert.ok(await child.exited > 128, name);
+    // A daemon of this state root, starting or running, in whatever state its log is.
+    return await afs.processes();
+  };
+  for (const name of STARTING) {
+    assert.deepEqual(await interruptAt(name, "SIGINT"), [], name);
+    await afs.assertNothingLeft();
+    await Deno.remove(afs.stateRoot, { recursive: true });
+  }
+  // Nobody is left to end the daemon: it goes by itself.
+  await interruptAt("daemon.log", "SIGKILL");
+  await waitFor(async () => (await afs.processes()).length === 0, "end of the daemon");
   await afs.assertNothingLeft();
 });
 
-mountTest("remove-repo refuses while commits exist only here", async (afs) => {
+cliTest("a daemon in the background goes with its last repository", async (afs) => {
+  await makeRepo(afs.at("repo.git"));
+  await afs.ok(["mount", afs.at("repo.git"), "m"]);
+  await afs.ok(["unmount", "m"]);
+  const [background] = await afs.daemons();
+  await afs.ok(["remove-repo", "--name", "m"]);
+  await background?.ended();
+  assert.equal((await background?.logged("Stopped"))?.length, 1);
+  await afs.assertNothingLeft();
+});
+
+cliTest("a daemon that is told to stop undoes what is under way", async (afs) => {
+  await makeRepo(afs.at("srv", "repo.git"));
+  await using server = startGitServer({ root: afs.at("srv"), hang: true });
+  const daemon = await afs.startDaemon();
+  const mounting = afs.fails(["mount", server.url("repo.git"), "m"], 1, /stopping|interrupted/);
+  await waitFor(() => server.counters().requests > 0, "request");
+  assert.equal(await daemon.stop(), 0);
+  await mounting;
+  await afs.assertNothingLeft();
+});
+
+cliTest("remove-repo refuses while commits exist only here", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await afs.ok(["mount", afs.at("repo.git"), "m", "--wait=history"]);
   const tree = (await git(["-C", afs.at("m"), "rev-parse", "HEAD^{tree}"])).stdout.trim();
@@ -285,7 +305,7 @@ mountTest("remove-repo refuses while commits exist only here", async (afs) => {
   await afs.assertNothingLeft();
 });
 
-mountTest("a token in the URL is kept in one file and shown nowhere", async (afs) => {
+cliTest("a token in the URL is kept in one file and shown nowhere", async (afs) => {
   await makeRepo(afs.at("srv", "repo.git"));
   const login = { user: "someone", password: "s3cret-t0ken" };
   await using server = startGitServer({ root: afs.at("srv"), login });
@@ -294,7 +314,7 @@ mountTest("a token in the URL is kept in one file and shown nowhere", async (afs
   const later = await afs.ok(["status"]);
   const json = await afs.ok(["status", "--json"]);
   await afs.endDaemon();
-  await afs.daemon();
+  await afs.startDaemon();
   await waitFor(async () => (await afs.mounts()).length === 1, "mount");
   assert.equal(await cat(afs.at("m/file.txt")), "content 3\n");
   for (const { stdout, stderr } of [mounted, later, json]) {
@@ -305,7 +325,33 @@ mountTest("a token in the URL is kept in one file and shown nowhere", async (afs
   assert.equal(found.stdout.trim(), afs.at("state", "credentials", id));
 });
 
-mountTest("--uid and --gid say whose the files are", async (afs) => {
+cliTest(
+  "contents come with a login of any mount of the store, also a new one",
+  async (afs) => {
+    await makeRepo(afs.at("srv", "repo.git"));
+    const [one, two, three] = ["one", "two", "three"].map((user) => ({
+      user,
+      password: `${user}-pw`,
+    }));
+    assert.ok(one !== undefined && two !== undefined && three !== undefined);
+    await using server = startGitServer({ root: afs.at("srv"), login: one });
+    const url = (login: typeof one) => server.url("repo.git", login);
+    await afs.ok(["mount", url(one), "m", "--wait=history"]);
+    server.set({ login: two });
+    await afs.ok(["mount", url(two), "n", "--branch", "feature"]);
+    // The last one's login is refused by now, and the first one's is good again.
+    server.set({ login: one });
+    assert.equal(await cat(afs.at("m/file.txt")), "content 3\n");
+    // All are refused; a new token for one of them is enough, at once.
+    server.set({ login: three });
+    await afs.ok(["mount", url(three), "m"]);
+    assert.equal(await cat(afs.at("n/file.txt")), "content 1\n");
+    const log = await Deno.readTextFile(afs.at("state", "daemon.log"));
+    assert.doesNotMatch(log, /-pw/);
+  },
+);
+
+cliTest("--uid and --gid say whose the files are", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await afs.ok(["mount", afs.at("repo.git"), "m", "--uid", "65534", "--gid", "65533"]);
   const stat = await run("stat", ["-c", "%u:%g", afs.at("m"), afs.at("m/file.txt")]);
@@ -319,13 +365,17 @@ mountTest("--uid and --gid say whose the files are", async (afs) => {
   }).output();
   assert.equal(new TextDecoder().decode(asOwner.stdout), "c3\n");
   assert.equal((await afs.json(["status"])).repos[0].ref, "refs/heads/main");
+  const mount = ["mount", afs.at("repo.git"), "m"];
+  await afs.ok(mount);
+  await afs.ok([...mount, "--uid", "65534", "--gid", "65533"]);
+  await afs.fails([...mount, "--uid", "0", "--gid", "0"], 6, /for user 65534, group 65533/);
   await afs.ok(["remove-repo", "m"]);
   await afs.ok(["mount", afs.at("repo.git"), "s"], { env: { SUDO_UID: "1234", SUDO_GID: "1235" } });
   const sudo = await run("stat", ["-c", "%u:%g", afs.at("s/file.txt")]);
   assert.equal(sudo.stdout, "1234:1235\n");
 });
 
-mountTest("history that cannot be fetched is tried again until it can", async (afs) => {
+cliTest("history that cannot be fetched is tried again until it can", async (afs) => {
   const commits = await makeRepo(afs.at("srv", "repo.git"), 40);
   await using server = startGitServer({ root: afs.at("srv") });
   const url = server.url("repo.git");
@@ -349,7 +399,7 @@ mountTest("history that cannot be fetched is tried again until it can", async (a
   assert.equal(log.stdout.trim(), `${commits.length}`);
 });
 
-mountTest("files of the state root have the rights the layout names", async (afs) => {
+cliTest("files of the state root have the rights the layout names", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await afs.ok(["mount", afs.at("repo.git"), "m"]);
   const modes: [string, number][] = [
@@ -367,7 +417,7 @@ mountTest("files of the state root have the rights the layout names", async (afs
   }
 });
 
-mountTest("demo shows a repository and leaves nothing", async (afs) => {
+cliTest("demo shows a repository and leaves nothing", async (afs) => {
   await Deno.mkdir(afs.at("tmp"));
   const { stdout } = await afs.ok(["demo"], { env: { TMPDIR: afs.at("tmp") } });
   for (const part of ["README.md", "hello from a mounted file", "Add a link", "state=mounted"]) {

@@ -26,7 +26,7 @@ import {
 
 /** The compiled binary; AFS_BINARY: another one. */
 export const AFS = Deno.env.get("AFS_BINARY") ?? pathOf("../../dist/afs");
-const TOUCH_MAIN = pathOf("./touch_main.ts");
+export const TOUCH_MAIN = pathOf("./touch_main.ts");
 
 function pathOf(relative: string): string {
   return decodeURIComponent(new URL(relative, import.meta.url).pathname);
@@ -55,13 +55,23 @@ export function mountTest(
   body: (lab: Lab, t: Deno.TestContext) => Promise<void>,
   options: MountTestOptions = {},
 ): void {
+  labTest(name, Lab, body, options);
+}
+
+/** The same in a kind of lab. */
+export function labTest<T extends Lab>(
+  name: string,
+  kind: new (dir: TempDir) => T,
+  body: (lab: T, t: Deno.TestContext) => Promise<void>,
+  options: MountTestOptions = {},
+): void {
   const skip = options.skip ?? (IN_CI ? null : UNABLE);
   Deno.test({
     name: skip === null ? name : `${name} (skipped: ${skip})`,
     ignore: skip !== null,
     fn: async (t) => {
       assert.equal(UNABLE, null, UNABLE ?? "");
-      const lab = await Lab.make();
+      const lab = await makeLab(kind);
       try {
         await body(lab, t);
         await lab.finish();
@@ -73,6 +83,15 @@ export function mountTest(
       }
     },
   });
+}
+
+/** To be destroyed; `await using` does it. */
+export async function makeLab<T extends Lab>(kind: new (dir: TempDir) => T): Promise<T> {
+  const lab = new kind(await tempDir("afs-mount-"));
+  for (const name of ["home", "remotes", "mnt"]) await Deno.mkdir(lab.at(name));
+  // Other users must get through to the mount.
+  await Deno.chmod(lab.dir.path, 0o755);
+  return lab;
 }
 
 /** Something expensive, made once for all tests of a file, and removed after the last. */
@@ -216,7 +235,7 @@ export interface RepoStatusJson {
   readonly history: string;
 }
 
-export class Lab {
+export class Lab implements AsyncDisposable {
   readonly dir: TempDir;
   readonly stateRoot: string;
   /** Of the CLI and the daemon: all of it. */
@@ -228,15 +247,7 @@ export class Lab {
   output = "";
   #fusectl: string | null = null;
 
-  static async make(): Promise<Lab> {
-    const lab = new Lab(await tempDir("afs-mount-"));
-    for (const name of ["home", "remotes", "mnt"]) await Deno.mkdir(lab.at(name));
-    // Other users must get through to the mount.
-    await Deno.chmod(lab.dir.path, 0o755);
-    return lab;
-  }
-
-  private constructor(dir: TempDir) {
+  constructor(dir: TempDir) {
     this.dir = dir;
     this.stateRoot = dir.at("state");
     this.env = {
@@ -320,6 +331,18 @@ export class Lab {
     const log = new Daemon(0, logPath, null);
     const starts = await log.logged("Starting");
     return starts.map((line) => new Daemon(Number(line["pid"]), logPath, null));
+  }
+
+  /** All that were started here, in whatever way, and have not ended. */
+  async daemons(): Promise<Daemon[]> {
+    const all = [...this.#daemons, ...await this.background()];
+    const alive = await Promise.all(all.map(({ pid }) => isAlive(pid)));
+    return all.filter((_, i) => alive[i]);
+  }
+
+  /** Ends the daemon that runs, if one does; waits until it is gone. */
+  async endDaemon(signal: Deno.Signal = "SIGTERM"): Promise<void> {
+    for (const daemon of await this.daemons()) await daemon.stop(signal);
   }
 
   /** Mounts at `mnt/NAME` through the CLI; the mount point. */
@@ -441,10 +464,8 @@ export class Lab {
     for (const parked of this.#parked) parked.kill("SIGKILL");
     await Promise.all(this.#parked.map((parked) => withGuard(parked.exited, 30_000, "end")));
     if (this.#fusectl !== null) await run("umount", [this.#fusectl]);
-    for (const daemon of [...this.#daemons, ...await this.background()]) {
-      const alive = await isAlive(daemon.pid);
-      const code = await daemon.stop();
-      if (alive) assert.equal(code, 0, "exit code of the daemon");
+    for (const daemon of await this.daemons()) {
+      assert.equal(await daemon.stop(), 0, "exit code of the daemon");
     }
     assert.deepEqual(await mountsBelow(this.dir.path), [], "mounts that are left");
     assert.deepEqual(await this.processes(), [], "processes that are left");
@@ -475,13 +496,15 @@ export class Lab {
   /** Whatever has happened: no process, no mount, no folder. */
   async destroy(): Promise<void> {
     for (const { pid } of this.#parked) killGroup(pid);
-    for (const { pid } of [...this.#daemons, ...await this.background()]) {
-      if (await isAlive(pid)) await kill9(pid);
-    }
+    for (const { pid } of await this.daemons()) await kill9(pid);
     await Promise.all(this.#daemons.map(({ exited }) => exited));
     await Promise.all(this.#parked.map(({ exited }) => exited));
     await Promise.all(this.#servers.map((server) => server.close()));
     await this.dir.remove();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.destroy();
   }
 }
 

@@ -1,8 +1,9 @@
 /** Starting, stopping, dying, coming back, sharing a store, and giving memory back. */
 
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { makeSizedRepo } from "../support/repos.ts";
-import { mountsBelow, waitFor } from "../support/run.ts";
+import { git, mountsBelow, waitFor } from "../support/run.ts";
 import {
   anonymousBytes,
   type Daemon,
@@ -18,6 +19,9 @@ const BUSY = 6;
 const sized = fixture((path) =>
   makeSizedRepo(path, { files: 400, dirs: 60, blobBytes: 1000, commits: 2 })
 );
+
+/** Too few to be asked for as one commit. */
+const fewFiles = fixture((path) => makeSizedRepo(path, { files: 80, dirs: 12, blobBytes: 1000 }));
 
 /** Inode numbers, times, modes and sizes of everything, one line each. */
 async function statAll(lab: Lab, mountPoint: string): Promise<string> {
@@ -96,6 +100,33 @@ mountTest(
     assert.equal(server.counters().requests, 0);
   },
 );
+
+mountTest("lifecycle: sizes that a kill has lost cost no second download", async (lab) => {
+  const repo = await fewFiles();
+  await lab.share(repo.gitDir, "repo");
+  const server = lab.serve();
+  const daemon = await lab.startDaemon();
+  const mountPoint = await lab.mount(server.url("repo"), "repo", "--wait=history");
+  server.resetCounters();
+  await lab.sh('cat "$1"/*', [`${mountPoint}/${repo.samplePath.replace(/\/[^/]*$/, "")}`]);
+  const first = server.counters().wants;
+  assert.ok(first > 0 && first < repo.fileCount, `${first} wants`);
+  Deno.kill(daemon.pid, "SIGKILL");
+  await daemon.ended();
+  // As if it had been killed before they were kept, which happens in another thread.
+  for await (const { name } of Deno.readDir(`${lab.stateRoot}/stores`)) {
+    const path = `${lab.stateRoot}/stores/${name}/base.sqlite`;
+    if (await Deno.stat(path).catch(() => null) === null) continue;
+    const base = new DatabaseSync(path);
+    base.exec("DELETE FROM sizes; DELETE FROM sizedPacks");
+    base.close();
+  }
+  await lab.startDaemon();
+  await lab.sh('find "$1" -type f -exec cat {} + >/dev/null', [mountPoint]);
+  const { stdout } = await git(["--git-dir", repo.gitDir, "ls-tree", "-r", "HEAD"]);
+  const blobs = new Set(stdout.trim().split("\n").map((line) => line.split(/\s/)[2]));
+  assert.equal(server.counters().wants, blobs.size);
+});
 
 mountTest(
   "lifecycle: mount replaces a dead mount point too, and unmount takes it away",

@@ -3,7 +3,14 @@
 import assert from "node:assert/strict";
 import { makeSizedRepo } from "../support/repos.ts";
 import { waitFor } from "../support/run.ts";
-import { type Daemon, fixture, type Lab, mountTest, type RepoStatusJson } from "./harness.ts";
+import {
+  type Daemon,
+  fixture,
+  type Lab,
+  mountTest,
+  type RepoStatusJson,
+  TOUCH_MAIN,
+} from "./harness.ts";
 
 const sized = fixture((path) =>
   makeSizedRepo(path, { files: 200, dirs: 30, blobBytes: 1000, commits: 1 })
@@ -293,3 +300,26 @@ mountTest("overlay: what was unlinked but open goes with the last who has it", a
   await lab.startDaemon();
   assert.equal(await backing(), "2");
 });
+
+for (const how of ["unmount --force", "SIGTERM"]) {
+  mountTest(`overlay: ${how} writes what is dirty in a shared mapping`, async (lab) => {
+    const { daemon, mountPoint, url } = await mounted(lab);
+    const file = `${mountPoint}/mapped`;
+    const ready = lab.at("ready");
+    await lab.sh('head -c 300000 /dev/zero >"$1"', [file]);
+    const holder = lab.park(Deno.execPath(), "run", "-A", TOUCH_MAIN, "mmap-dirty", file, ready);
+    await waitFor(() => Deno.stat(ready).then(() => true, () => false), "a dirty mapping", {
+      timeoutMs: 60_000,
+    });
+    if (how === "SIGTERM") {
+      assert.equal(await daemon.stop(), 0);
+      await lab.startDaemon();
+    } else {
+      await lab.afs(["unmount", "--force", mountPoint]);
+      await lab.afs(["mount", url, mountPoint]);
+    }
+    const { stdout } = await lab.sh('tr -d Z <"$1" | wc -c; wc -c <"$1"', [file]);
+    assert.equal(stdout, "0\n300000\n");
+    holder.kill("SIGKILL");
+  });
+}

@@ -81,6 +81,14 @@ const OPS: Readonly<Record<string, () => Record<string, unknown>>> = {
       mapping.unmap();
       return result;
     }),
+  /** Writes the whole file through a mapping, makes the file `argument` to say so, and holds on. */
+  "mmap-dirty": () =>
+    withFile(path, raw.O_RDWR, (fd) => {
+      const length = raw.stat(raw.fromUtf8(path)).size;
+      raw.mmap(fd, length, { shared: true, writable: true }).bytes.fill(0x5a);
+      Deno.writeTextFileSync(argument, "");
+      for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    }),
   sendfile: () =>
     withFile(path, raw.O_RDONLY, (inFd) =>
       copied(argument, (outFd) => {

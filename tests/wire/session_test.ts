@@ -585,3 +585,47 @@ Deno.test("parked requests get no reply after the end: the kernel has answered t
   assert.equal(harness.run(), "unmounted");
   assert.deepEqual(harness.replies, []);
 });
+
+Deno.test("finish: what was asked is answered, nothing waits, and who goes on asking is cut off", () => {
+  const harness = new SessionHarness(new FakeFilesystem({ getattr: () => ATTRIBUTES }));
+  harness.device.push(getattrRequest(1, 1)).onWait(() => {
+    harness.device.push(getattrRequest(2, 1), getattrRequest(3, 1));
+    harness.session.finish("unmounted");
+  });
+  assert.equal(harness.run(), "unmounted");
+  for (const unique of [1, 2, 3]) assert.equal(harness.device.replyTo(unique).error, 0);
+
+  // A WRITE that waits is somebody's page; a reader that waits gets an error at the end.
+  let here = false;
+  const waiting = new SessionHarness(
+    new FakeFilesystem({
+      getattr: () => park("never"),
+      write: (_nodeid, _offset, bytes) => here ? bytes.length : park("soon"),
+    }),
+  );
+  waiting.device.push(getattrRequest(1, 1), writeRequest(2, 2, 0, [1])).onWait(() => {
+    waiting.session.finish("unmounted");
+  }).onWait(() => {
+    here = true;
+    waiting.session.wake("soon");
+  });
+  assert.equal(waiting.run(), "unmounted");
+  assert.deepEqual([...waiting.device.replyTo(2).body], [1, 0, 0, 0, 0, 0, 0, 0]);
+  assert.equal(waiting.replies.length, 1);
+
+  let asked = 0;
+  const endless = new SessionHarness(
+    new FakeFilesystem({
+      getattr: () => {
+        asked++;
+        endless.clock += 1;
+        endless.device.push(getattrRequest(asked + 10, 1));
+        return ATTRIBUTES;
+      },
+    }),
+  );
+  endless.device.push(getattrRequest(1, 1));
+  endless.session.finish("unmounted");
+  assert.equal(endless.run(), "unmounted");
+  assert.ok(asked > 1000);
+});
