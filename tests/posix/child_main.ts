@@ -10,7 +10,7 @@ import { toStep } from "./case.ts";
 import { writeFixture } from "./fixture.ts";
 import { applyFault } from "./faults.ts";
 import type { ActorOptions, Reply, Request } from "./runner.ts";
-import { type Before, stateOf, timesBefore } from "./state.ts";
+import { type Before, NOTHING_BEFORE, stateOf, timesBefore } from "./state.ts";
 import * as raw from "./syscalls.ts";
 
 const options = JSON.parse(Deno.args[0] ?? "") as ActorOptions;
@@ -56,6 +56,8 @@ function perform(request: Request): unknown {
       return null;
     case "state":
       return stateOf(request.directory, before, caseNamed(request.case).compare ?? {});
+    case "exact":
+      return stateOf(request.directory, NOTHING_BEFORE, { ino: true, xattr: request.xattr });
     case "probe":
       return xattrErrno(request.directory);
   }

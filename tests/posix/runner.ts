@@ -23,6 +23,8 @@ export type Request =
   /** Closes everything and leaves the directory. */
   | { readonly kind: "leave" }
   | { readonly kind: "state"; readonly case: string; readonly directory: string }
+  /** Everything below a directory, to be compared with itself later. */
+  | { readonly kind: "exact"; readonly directory: string; readonly xattr: boolean }
   /** Whether there are extended attributes: "" or the errno. */
   | { readonly kind: "probe"; readonly directory: string };
 

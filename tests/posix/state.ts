@@ -143,7 +143,12 @@ export function timesBefore(root: ByteString): Before {
 export interface StateOptions {
   readonly atime?: boolean;
   readonly xattr?: boolean;
+  /** Inode numbers, which only the same file system at another time can have. */
+  readonly ino?: boolean;
 }
+
+/** For a state in which all times are nanoseconds. */
+export const NOTHING_BEFORE: Before = { startNs: 1n << 63n, times: new Set() };
 
 /** Path to what is there; paths are printable, the directory itself is ".". */
 export type State = Record<string, Record<string, unknown>>;
@@ -163,6 +168,7 @@ export function stateOf(root: ByteString, before: Before, options: StateOptions)
       mtime: describeTime(stat.mtimeNs, before),
       ctime: describeTime(stat.ctimeNs, before),
       ...(options.atime ? { atime: describeTime(stat.atimeNs, before) } : {}),
+      ...(options.ino ? { ino: String(stat.ino) } : {}),
       ...(options.xattr ? { xattr: xattrsOf(path === "." ? root : `${root}/${path}`) } : {}),
     };
     // A name that is listed twice must not hide behind itself.
