@@ -354,20 +354,35 @@ export class Service implements Handlers {
     });
     const { live } = this.#options;
     const storeId = storeIdOf(parseRemote(request.url).url, request.depth);
-    const letGo = live?.mounts.expect(storeId) ?? (() => {});
+    const letGo: (() => void)[] = [];
+    const onAsked = () => {
+      // Starting workers holds this thread: now git and the remote are at work meanwhile.
+      if (live !== null && letGo.length === 0) letGo.push(live.mounts.expect(storeId));
+    };
     try {
-      return await this.#acquireAndMount({ ...request, mountPoint: wanted.path }, context);
+      return await this.#acquireAndMount(
+        { ...request, mountPoint: wanted.path },
+        context,
+        onAsked,
+      );
     } finally {
-      letGo();
+      for (const each of letGo) each();
     }
   }
 
-  async #acquireAndMount(request: Acquisition, context: Context): Promise<RepoRecord> {
+  async #acquireAndMount(
+    request: Acquisition,
+    context: Context,
+    onAsked: () => void,
+  ): Promise<RepoRecord> {
     const progress = new AcquireSteps(context.onProgress);
     const record = await acquire(request, {
       layout: this.#layout,
       register: (record) => this.#registry.insert(record),
-      onProgress: (event) => progress.show(event),
+      onProgress: (event) => {
+        if (event.state === "asked") onAsked();
+        progress.show(event);
+      },
       signal: context.signal,
     });
     let made: HostPath[] = [];
@@ -526,7 +541,7 @@ class AcquireSteps {
   }
 
   show({ phase, state, transfer }: AcquireProgress): void {
-    if (state === "end") return;
+    if (state === "asked" || state === "end") return;
     const percent = transfer?.percent ?? null;
     const text = state === "waiting" ? "Waiting for another fetch" : PHASES[phase];
     const line = `${text} ${percent}`;

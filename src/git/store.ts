@@ -13,18 +13,21 @@
  */
 
 import { Failure } from "../failure.ts";
+import { byteString, byteStringOfText } from "../path.ts";
 import { configText } from "./config_file.ts";
 import { credentialConfig, credentialEntries, type CredentialSource } from "./credentials.ts";
 import { gitCauseOf, gitFailure } from "./errors.ts";
 import {
   makeFolder,
   pathExists,
+  readIfExists,
   readTextIfExists,
   removeTree,
   writeFileAtomically,
 } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, oid } from "./oid.ts";
-import { GitError, gitText, runGit } from "./process.ts";
+import { gitText, runGit, type RunOptions } from "./process.ts";
+import { parsePackedRefs, readRefs, type Refs } from "./refs.ts";
 
 /** What git says about a transfer, e.g. `Receiving objects`, 45. */
 export interface TransferProgress {
@@ -49,6 +52,8 @@ export interface StoreRequest {
   /** Whether `--depth` may be used on an existing store: nobody fetches its history now. */
   readonly mayDeepen: boolean;
   readonly signal?: AbortSignal;
+  /** Called whenever git has been started and only the remote is waited for. */
+  readonly onAsked?: () => void;
   readonly onProgress?: (progress: TransferProgress) => void;
 }
 
@@ -57,8 +62,8 @@ export interface StoreState {
   /** `refs/heads/main`; null: a tag, HEAD is detached. */
   readonly ref: string | null;
   readonly commitOid: Oid;
-  readonly treeOid: Oid;
-  readonly commitTimeSeconds: number;
+  /** Branches and tags that the store has. */
+  readonly refs: Refs;
   readonly objectFormat: ObjectFormat;
   /** False: the server knows no filters, so all blobs of what was fetched are here. */
   readonly partial: boolean;
@@ -190,22 +195,26 @@ async function createStore(request: StoreRequest): Promise<StoreState> {
   const gitDir = newGitDirOf(request);
   try {
     const { filtered } = await clone(request, gitDir, { depth: request.depth ?? 1 });
-    const cloned = await readStoreConfig(gitDir);
-    const partial = filtered && await hasPromisorPack(gitDir);
-    const head = await readHeadFile(gitDir);
-    await writeStoreConfig(gitDir, { ...request, objectFormat: cloned.objectFormat, partial });
-    const [state] = await Promise.all([
-      resolve(gitDir, head.ref ?? "HEAD", emptyOf(request)),
+    const [{ objectFormat }, promisor, tip, shallow] = await Promise.all([
+      readStoreConfig(gitDir),
+      hasPromisorPack(gitDir),
+      readClonedTip(gitDir),
+      isShallow(gitDir),
       openStore(gitDir),
     ]);
+    const { ref, refs, commitOid } = tip;
+    if (commitOid === null) throw emptyOf(request);
+    const partial = filtered && promisor;
+    await writeStoreConfig(gitDir, { ...request, objectFormat, partial });
     await Deno.rename(gitDir, request.gitDir);
     return {
-      ...state,
-      ref: head.ref,
-      objectFormat: cloned.objectFormat,
+      ref,
+      commitOid,
+      refs,
+      objectFormat,
       partial,
-      shallow: await isShallow(request.gitDir),
-      remoteHead: request.branch === null ? head.ref : null,
+      shallow,
+      remoteHead: request.branch === null ? ref : null,
       created: true,
     };
   } catch (error) {
@@ -242,7 +251,7 @@ async function clone(
       gitDir,
     ], {
       config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
+      ...waitingOptions(request),
       onStderr: report,
     });
     // upload-pack without uploadpack.allowFilter, or an old server (fetch-pack.c).
@@ -254,15 +263,38 @@ async function clone(
   }
 }
 
+function signalOf({ signal }: StoreRequest): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}
+
+/** For a git that waits for the remote. */
+function waitingOptions(request: StoreRequest): RunOptions {
+  const { onAsked } = request;
+  return { ...signalOf(request), ...(onAsked === undefined ? {} : { onStarted: onAsked }) };
+}
+
 /** `refs/heads/x` to `x`: `git clone --branch` takes short names. */
 function shortName(branch: string): string {
   return branch.replace(/^refs\/(?:heads|tags)\//, "");
 }
 
-/** Null ref: detached. Our own clone, so the text is git's. */
-async function readHeadFile(gitDir: string): Promise<{ ref: string | null }> {
-  const text = (await readTextIfExists(`${gitDir}/HEAD`) ?? "").trim();
-  return { ref: text.startsWith("ref: ") ? text.slice(5) : null };
+/**
+ * What `git clone` says of a store that nobody else knows yet, from its files: HEAD, and the refs,
+ * which a clone writes packed. Null commit: the branch of HEAD has none; null ref: HEAD is
+ * detached, at a commit.
+ */
+async function readClonedTip(
+  gitDir: string,
+): Promise<{ ref: string | null; refs: Refs; commitOid: Oid | null }> {
+  const [head, packed] = await Promise.all([
+    readTextIfExists(`${gitDir}/HEAD`),
+    readIfExists(`${gitDir}/packed-refs`),
+  ]);
+  const refs = parsePackedRefs(byteString(packed ?? new Uint8Array()));
+  const text = (head ?? "").trim();
+  if (!text.startsWith("ref: ")) return { ref: null, refs, commitOid: oid(text) };
+  const ref = text.slice(5);
+  return { ref, refs, commitOid: refs.get(byteStringOfText(ref)) ?? null };
 }
 
 function emptyOf(request: StoreRequest): Failure {
@@ -280,22 +312,18 @@ function noSuchBranch(request: StoreRequest): Failure {
   );
 }
 
-/** The commit a ref names, with tags peeled. Throws `missing` when there is no such commit here. */
-async function resolve(
-  gitDir: string,
-  rev: string,
-  missing: Failure,
-): Promise<{ commitOid: Oid; treeOid: Oid; commitTimeSeconds: number }> {
-  let text: string;
-  try {
-    text = await gitText(
-      ["rev-list", "--max-count=1", "--no-commit-header", "--format=%H %T %ct", rev, "--"],
-      { gitDir, probe: true },
-    );
-  } catch (error) {
-    if (!(error instanceof GitError)) throw error;
-    throw missing;
-  }
+export interface Commit {
+  readonly commitOid: Oid;
+  readonly treeOid: Oid;
+  readonly commitTimeSeconds: number;
+}
+
+/** The commit of an oid, with tags peeled. Throws GitError when there is no such commit here. */
+export async function readCommit(gitDir: string, at: Oid): Promise<Commit> {
+  const text = await gitText(
+    ["rev-list", "--max-count=1", "--no-commit-header", "--format=%H %T %ct", at, "--"],
+    { gitDir, probe: true },
+  );
   const [commit = "", tree = "", time = ""] = text.split(" ");
   // A commit may carry any text as its time.
   const seconds = /^\d{1,15}$/.test(time) ? Number(time) : 0;
@@ -340,18 +368,17 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
   const { gitDir } = request;
   const known = await readStoreConfig(gitDir);
   const tip = await askTip(request);
-  const missing = noSuchBranch(request);
   // The commit may be here already: another mount of an unchanged remote then needs no transfer.
-  let state = await resolve(gitDir, tip.oid, missing).catch(() => null);
-  let fetched = false;
-  if (state === null || request.depth !== null) {
+  let commit = await readCommit(gitDir, tip.oid).catch(() => null);
+  if (commit === null || request.depth !== null) {
     await fetchTip(request, tip, known.partial);
-    fetched = true;
-    state = await resolve(gitDir, tip.oid, missing);
+    await openPacks(`${gitDir}/objects/pack`);
+    commit = await readCommit(gitDir, tip.oid).catch(() => null);
+    if (commit === null) throw noSuchBranch(request);
   }
-  if (fetched) await openPacks(`${gitDir}/objects/pack`);
   return {
-    ...state,
+    commitOid: commit.commitOid,
+    refs: await readRefs({ gitDir, ...signalOf(request) }, ["refs/heads", "refs/tags"]),
     ref: tip.fullRef?.startsWith("refs/heads/") === true ? tip.fullRef : null,
     ...known,
     shallow: await isShallow(gitDir),
@@ -367,7 +394,7 @@ async function askTip(request: StoreRequest): Promise<RemoteTip> {
   const text = await gitText(["ls-remote", "--symref", "origin", "HEAD", ...wanted], {
     gitDir: request.gitDir,
     config: [...TRANSFER_CONFIG, ...credentialConfig(request.credentials)],
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
+    ...waitingOptions(request),
   });
   const { refs, remoteHead } = parseRemoteRefs(text);
   const fullRef = branch === null ? remoteHead : wanted.find((ref) => refs.has(ref)) ?? null;
@@ -409,7 +436,7 @@ async function fetchTip(request: StoreRequest, tip: RemoteTip, partial: boolean)
     await runGit(["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec], {
       gitDir: request.gitDir,
       config: [...FETCH_CONFIG, ...credentialConfig(request.credentials)],
-      ...(request.signal === undefined ? {} : { signal: request.signal }),
+      ...waitingOptions(request),
       onStderr: progressTo(request.onProgress),
     });
   };
