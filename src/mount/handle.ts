@@ -124,7 +124,7 @@ export class MountHandle {
 
 /** A worker that waits for its mount. `folder`: all it may read and write. */
 export function spawnMountWorker(folder: string): Worker {
-  return new Worker(new URL("./worker.ts", import.meta.url), {
+  return new Worker(new URL("../mount/worker.ts", import.meta.url), {
     type: "module",
     name: "mount",
     deno: { permissions: mountWorkerPermissions(folder) },
