@@ -86,7 +86,8 @@ export class Hydrator {
   readonly #mounts = new Map<number, Mount>();
   readonly #fetches = new Map<Oid, Miss>();
   /** Sizes told lately. */
-  readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  // Not `max`: that would make room for all of them at once, some 10 ms of every mount's start.
+  readonly #sizes = new LRUCache<Oid, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
   readonly #stopping = new AbortController();
   #queued: Batch = { misses: new Map(), reason: "read" };
   readonly #running = new Set<Promise<void>>();
