@@ -407,7 +407,7 @@ export class Service implements Handlers {
       commit: record.baseCommitOid,
       mountPoint: record.mountPoint,
     });
-    this.#options.live?.history.ensure(record);
+    this.#options.live?.history.ensureSoon(record);
     return record;
   }
 
