@@ -2,6 +2,10 @@
 
 import { fileURLToPath } from "node:url";
 
+/** Groups of figures, in the order they are measured. */
+export const GROUPS = ["acquire", "list", "scattered", "read", "mount", "memory", "big"] as const;
+export type Group = (typeof GROUPS)[number];
+
 export interface Options {
   readonly rounds: number;
   /** Files of the generated repository; without effect with `repo`. */
@@ -13,9 +17,13 @@ export interface Options {
   readonly jsonPath: string | null;
   /** The program that is measured. */
   readonly program: string;
+  /** Which groups of figures are measured; all unless told. */
+  readonly groups: ReadonlySet<Group>;
   /** One round, fewer passes, no big blob. */
   readonly quick: boolean;
 }
+
+const VALUED = ["--rounds", "--files", "--rtt-ms", "--repo", "--json", "--afs", "--only"];
 
 export class UsageError extends Error {
   override readonly name = "UsageError";
@@ -24,7 +32,8 @@ export class UsageError extends Error {
 export const CHECKOUT = fileURLToPath(new URL("../../", import.meta.url)).replace(/\/$/, "");
 
 export const USAGE = "usage: sh scripts/bench [--rounds N] [--files N] [--rtt-ms N] " +
-  "[--repo PATH_OR_URL] [--json FILE] [--afs PROGRAM] [--quick]";
+  "[--repo PATH_OR_URL] [--json FILE] [--afs PROGRAM] [--quick] [--only GROUP[,GROUP]...]\n" +
+  `groups: ${GROUPS.join(" ")}`;
 
 export function parseOptions(args: readonly string[]): Options {
   const values = new Map<string, string>();
@@ -33,7 +42,7 @@ export function parseOptions(args: readonly string[]): Options {
     const [flag = "", inline] = (args[i] ?? "").split(/=(.*)/s);
     if (flag === "--quick") {
       quick = true;
-    } else if (["--rounds", "--files", "--rtt-ms", "--repo", "--json", "--afs"].includes(flag)) {
+    } else if (VALUED.includes(flag)) {
       const value = inline ?? args[++i];
       if (value === undefined || value === "") throw new UsageError(`${flag} wants a value`);
       values.set(flag, value);
@@ -57,6 +66,15 @@ export function parseOptions(args: readonly string[]): Options {
     repo: values.get("--repo") ?? null,
     jsonPath: values.get("--json") ?? null,
     program: values.get("--afs") ?? `${CHECKOUT}/dist/afs`,
+    groups: groupsOf(values.get("--only"), quick),
     quick,
   };
+}
+
+function groupsOf(only: string | undefined, quick: boolean): ReadonlySet<Group> {
+  if (only === undefined) return new Set(GROUPS.filter((group) => group !== "big" || !quick));
+  const names = only.split(",");
+  const unknown = names.find((name) => !(GROUPS as readonly string[]).includes(name));
+  if (unknown !== undefined) throw new UsageError(`there is no group ${unknown}`);
+  return new Set(names as Group[]);
 }
