@@ -195,16 +195,12 @@ async function createStore(request: StoreRequest): Promise<StoreState> {
   const gitDir = newGitDirOf(request);
   try {
     const { filtered } = await clone(request, gitDir, { depth: request.depth ?? 1 });
-    const [{ objectFormat }, promisor, tip, shallow] = await Promise.all([
-      readStoreConfig(gitDir),
-      hasPromisorPack(gitDir),
-      readClonedTip(gitDir),
-      isShallow(gitDir),
-      openStore(gitDir),
-    ]);
-    const { ref, refs, commitOid } = tip;
+    const { ref, refs, commitOid } = await readClonedTip(gitDir);
     if (commitOid === null) throw emptyOf(request);
-    const partial = filtered && promisor;
+    const { objectFormat } = await readStoreConfig(gitDir);
+    const shallow = await isShallow(gitDir);
+    const partial = filtered && hasPromisorPack(gitDir);
+    await openStore(gitDir);
     await writeStoreConfig(gitDir, { ...request, objectFormat, partial });
     await Deno.rename(gitDir, request.gitDir);
     return {
@@ -332,25 +328,25 @@ export async function readCommit(gitDir: string, at: Oid): Promise<Commit> {
 
 /** index-pack makes `.promisor` files 0600; the mounts' owners read the folder. */
 async function openStore(gitDir: string): Promise<void> {
-  await Deno.chmod(gitDir, 0o755);
+  Deno.chmodSync(gitDir, 0o755);
   await makeFolder(`${gitDir}/objects/info`, 0o755);
-  await openPacks(`${gitDir}/objects/pack`);
+  openPacks(`${gitDir}/objects/pack`);
 }
 
 /** Whether what was fetched is marked as incomplete: not over dumb http. */
-async function hasPromisorPack(gitDir: string): Promise<boolean> {
-  for await (const entry of Deno.readDir(`${gitDir}/objects/pack`)) {
+function hasPromisorPack(gitDir: string): boolean {
+  for (const entry of Deno.readDirSync(`${gitDir}/objects/pack`)) {
     if (entry.name.endsWith(".promisor")) return true;
   }
   return false;
 }
 
 /** Makes every file of a pack folder readable by all and writable by none. */
-export async function openPacks(packDir: string): Promise<void> {
-  for await (const entry of Deno.readDir(packDir)) {
+export function openPacks(packDir: string): void {
+  for (const entry of Deno.readDirSync(packDir)) {
     if (!entry.isFile || entry.name.startsWith("tmp_")) continue;
     try {
-      await Deno.chmod(`${packDir}/${entry.name}`, 0o444);
+      Deno.chmodSync(`${packDir}/${entry.name}`, 0o444);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
@@ -372,7 +368,7 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
   let commit = await readCommit(gitDir, tip.oid).catch(() => null);
   if (commit === null || request.depth !== null) {
     await fetchTip(request, tip, known.partial);
-    await openPacks(`${gitDir}/objects/pack`);
+    openPacks(`${gitDir}/objects/pack`);
     commit = await readCommit(gitDir, tip.oid).catch(() => null);
     if (commit === null) throw noSuchBranch(request);
   }

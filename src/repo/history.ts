@@ -150,7 +150,7 @@ async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<st
     ], { ...run, background: true, onStderr: progressTo(options.onProgress) }),
   ]);
   if (fetch.status === "rejected") throw fetch.reason;
-  await openPacks(`${store.gitDir}/objects/pack`);
+  openPacks(`${store.gitDir}/objects/pack`);
   return head.status === "fulfilled" ? parseRemoteRefs(head.value).remoteHead : null;
 }
 
