@@ -10,6 +10,9 @@ afs_deno_version=2.7.11
 afs_denort_package=@stdy/cli
 afs_denort_package_version=0.22.2
 
+# The esbuild that this version of `deno bundle` runs.
+afs_esbuild_version=0.25.5
+
 afs_deno_sha256() {
   case $1 in
     linux-x64) echo e518fbc96877fbc2b37820ec54a02e473166cb25a5d4d627ffde37360fd7d210 ;;
@@ -21,6 +24,13 @@ afs_denort_sha256() {
   case $1 in
     linux-x64) echo f12d5d3886d5ea138304fb8d67d7396cfbedf53656676132152cb89f3fa4d8e6 ;;
     linux-arm64) echo 9c888d915647ff971a497acd39ee45ea63da5f19d12d4363124942c257c055ef ;;
+  esac
+}
+
+afs_esbuild_sha256() {
+  case $1 in
+    linux-x64) echo 3331e0b23c99d93d9a39e436a4838de40ca1c95ac3bcbd9874ba169d8545b634 ;;
+    linux-arm64) echo d6d656d9326ce1c55c01f73604a3cffda35c63cce60016e9ed795ac91cd1e67d ;;
   esac
 }
 

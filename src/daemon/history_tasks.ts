@@ -4,6 +4,8 @@
  *
  *     state      event                       next
  *     absent     ensure                      fetching
+ *     absent     ensureSoon                  soon
+ *     soon       SOON_MS later, or ensure    fetching
  *     fetching   done, none left to serve    absent
  *     fetching   done, a repository is new   fetching
  *     fetching   failed                      waiting (2 s, doubled up to 5 min)
@@ -21,6 +23,8 @@ import type { Layout } from "../repo/layout.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 
+/** So long the processors belong to whoever waited for the tree, and looks at it now. */
+const SOON_MS = 300;
 const FIRST_RETRY_MS = 2_000;
 const MAX_RETRY_MS = 300_000;
 
@@ -47,6 +51,8 @@ export class HistoryTasks {
   readonly #clock: Clock;
   readonly #fetch: typeof fetchHistory;
   readonly #tasks = new Map<string, Task>();
+  /** What ends the waiting of those that start soon, by store. */
+  readonly #soon = new Map<string, AbortController>();
   readonly #log = logger("history");
 
   constructor(options: HistoryTasksOptions) {
@@ -68,6 +74,18 @@ export class HistoryTasks {
       ended: Promise.resolve().then(() => this.#run(record.storeId, task)),
     };
     this.#tasks.set(record.storeId, task);
+  }
+
+  /** As ensure, for a repository that was mounted just now: a little later. */
+  ensureSoon(record: RepoRecord): void {
+    const { storeId } = record;
+    if (record.history !== "fetching" || this.#soon.has(storeId)) return;
+    const controller = new AbortController();
+    this.#soon.set(storeId, controller);
+    this.#clock.sleep(SOON_MS, controller.signal).then(() => {
+      this.#soon.delete(storeId);
+      this.ensure(record);
+    }, () => {});
   }
 
   /**
@@ -99,6 +117,8 @@ export class HistoryTasks {
 
   /** Ends the task of a store, if there is one. */
   async stop(storeId: string): Promise<void> {
+    this.#soon.get(storeId)?.abort();
+    this.#soon.delete(storeId);
     const task = this.#tasks.get(storeId);
     if (task === undefined) return;
     task.controller.abort(new Failure("failed", "Cannot fetch the history: it was stopped"));
@@ -106,7 +126,8 @@ export class HistoryTasks {
   }
 
   async stopAll(): Promise<void> {
-    await Promise.all([...this.#tasks.keys()].map((storeId) => this.stop(storeId)));
+    const storeIds = new Set([...this.#soon.keys(), ...this.#tasks.keys()]);
+    await Promise.all([...storeIds].map((storeId) => this.stop(storeId)));
   }
 
   async #run(storeId: string, task: Task): Promise<void> {

@@ -188,3 +188,46 @@ Deno.test("who waits may give up; the fetch goes on", async () => {
     assert.equal(bench.fetches, 1);
   });
 });
+
+Deno.test("soon is later, unless somebody waits for it", async () => {
+  await withBench(async (bench) => {
+    const first = record("a");
+    bench.registry.insert(first);
+    bench.tasks.ensureSoon(first);
+    bench.tasks.ensureSoon(first);
+    await settle();
+    assert.deepEqual([bench.fetches, bench.slept], [0, [300]]);
+    bench.answers.push(DONE);
+    bench.wake();
+    await settle();
+    assert.equal(bench.fetches, 1);
+    assert.equal(bench.registry.byId("a")?.history, "full");
+
+    const second = record("b");
+    bench.registry.insert(second);
+    bench.tasks.ensureSoon(second);
+    bench.answers.push(DONE);
+    await bench.tasks.wait("b", () => {}, never);
+    assert.equal(bench.fetches, 2);
+    // When its time comes there is nothing to do.
+    bench.wake();
+    await settle();
+    assert.equal(bench.fetches, 2);
+  });
+});
+
+Deno.test("what is stopped before it starts never does", async () => {
+  await withBench(async (bench) => {
+    const only = record("a");
+    bench.registry.insert(only);
+    bench.tasks.ensureSoon(only);
+    await bench.tasks.stop("store");
+    bench.wake();
+    await settle();
+    assert.equal(bench.fetches, 0);
+    bench.tasks.ensureSoon(record("b", { history: "full" }));
+    bench.tasks.ensureSoon(only);
+    assert.deepEqual(bench.slept, [300, 300]);
+    await bench.tasks.stopAll();
+  });
+});

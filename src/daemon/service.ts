@@ -369,11 +369,20 @@ export class Service implements Handlers {
     const { live } = this.#options;
     const storeId = storeIdOf(parseRemote(request.url).url, request.depth);
     const id = newRepoId();
-    const letGo = live?.mounts.expect(storeId, id) ?? (() => {});
+    const letGo: (() => void)[] = [];
+    const onAsked = () => {
+      // Starting workers holds this thread: now git and the remote are at work meanwhile.
+      if (live !== null && letGo.length === 0) letGo.push(live.mounts.expect(storeId, id));
+    };
     try {
-      return await this.#acquireAndMount({ ...request, mountPoint: wanted.path }, id, context);
+      return await this.#acquireAndMount(
+        { ...request, mountPoint: wanted.path },
+        id,
+        context,
+        onAsked,
+      );
     } finally {
-      letGo();
+      for (const each of letGo) each();
     }
   }
 
@@ -381,13 +390,17 @@ export class Service implements Handlers {
     request: Acquisition,
     id: string,
     context: Context,
+    onAsked: () => void,
   ): Promise<RepoRecord> {
     const progress = new AcquireSteps(context.onProgress);
     const record = await acquire(request, {
       layout: this.#layout,
       id,
       register: (record) => this.#registry.insert(record),
-      onProgress: (event) => progress.show(event),
+      onProgress: (event) => {
+        if (event.state === "asked") onAsked();
+        progress.show(event);
+      },
       signal: context.signal,
     });
     let made: HostPath[] = [];
@@ -412,7 +425,7 @@ export class Service implements Handlers {
       commit: record.baseCommitOid,
       mountPoint: record.mountPoint,
     });
-    this.#options.live?.history.ensure(record);
+    this.#options.live?.history.ensureSoon(record);
     return record;
   }
 
@@ -559,7 +572,7 @@ class AcquireSteps {
   }
 
   show({ phase, state, transfer }: AcquireProgress): void {
-    if (state === "end") return;
+    if (state === "asked" || state === "end") return;
     const percent = transfer?.percent ?? null;
     const text = state === "waiting" ? "Waiting for another fetch" : PHASES[phase];
     const line = `${text} ${percent}`;

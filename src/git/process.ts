@@ -49,6 +49,8 @@ export interface SpawnOptions extends GitOptions {
 
 export interface RunOptions extends GitOptions {
   readonly stdin?: Uint8Array;
+  /** Called when git runs: what follows is waiting. */
+  readonly onStarted?: () => void;
   /** Each line and each progress update of standard error as it comes, redacted. */
   readonly onStderr?: (line: string) => void;
   /** Abort ends git and its helpers with SIGTERM, so that they remove their temporary files. */
@@ -239,6 +241,7 @@ export async function runGit(
   });
   const end = endOnAbort(child, signal);
   try {
+    options.onStarted?.();
     const [stdout, stderr, status] = await Promise.all([
       new Response(child.stdout).arrayBuffer(),
       readStderr(child.stderr, options.onStderr),

@@ -13,13 +13,7 @@ export async function readRefs(options: RunOptions, prefixes: readonly string[])
     ["for-each-ref", "--format=%(objectname) %(refname)", ...prefixes],
     { probe: true, ...options },
   );
-  const refs = new Map<string, Oid>();
-  for (const line of byteString(stdout).split("\n")) {
-    const space = line.indexOf(" ");
-    const value = line.slice(0, space);
-    if (space > 0 && isOid(value)) refs.set(line.slice(space + 1), value);
-  }
-  return refs;
+  return parsePackedRefs(byteString(stdout));
 }
 
 /**
@@ -82,6 +76,17 @@ export function updateRefInput(changes: readonly RefChange[]): string {
     const from = change.from ?? "0".repeat(change.to.length);
     return `update ${change.name}\0${change.to}\0${from}\0`;
   }).join("");
+}
+
+/** `<oid> <name>` lines, as in a packed-refs file, a byte string. What a tag peels to (`^`) is not a ref. */
+export function parsePackedRefs(text: string): Refs {
+  const refs = new Map<string, Oid>();
+  for (const line of text.split("\n")) {
+    const space = line.indexOf(" ");
+    const value = line.slice(0, space);
+    if (space > 0 && isOid(value)) refs.set(line.slice(space + 1), value);
+  }
+  return refs;
 }
 
 /** Text of a packed-refs file as byte string; without the `sorted` trait git sorts by itself. */

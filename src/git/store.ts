@@ -14,18 +14,21 @@
 
 import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
+import { byteString, byteStringOfText } from "../path.ts";
 import { configText, configValues } from "./config_file.ts";
 import type { CredentialSource } from "./credentials.ts";
 import { gitCauseOf, gitFailure } from "./errors.ts";
 import {
   makeFolder,
   pathExists,
+  readIfExists,
   readTextIfExists,
   removeTree,
   writeFileAtomically,
 } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, oid } from "./oid.ts";
-import { GitError, gitText } from "./process.ts";
+import { gitText } from "./process.ts";
+import { parsePackedRefs, readRefs, type Refs } from "./refs.ts";
 import { parseRemote } from "./remote_url.ts";
 import { type Login, runTransfer, type TransferOptions } from "./transfer.ts";
 
@@ -53,6 +56,8 @@ export interface StoreRequest {
   /** Whether `--depth` may be used on an existing store: nobody fetches its history now. */
   readonly mayDeepen: boolean;
   readonly signal?: AbortSignal;
+  /** Called whenever git has been started and only the remote is waited for. */
+  readonly onAsked?: () => void;
   readonly onProgress?: (progress: TransferProgress) => void;
   /** Default: the real time. */
   readonly clock?: Clock | undefined;
@@ -63,8 +68,8 @@ export interface StoreState {
   /** `refs/heads/main`; null: a tag, HEAD is detached. */
   readonly ref: string | null;
   readonly commitOid: Oid;
-  readonly treeOid: Oid;
-  readonly commitTimeSeconds: number;
+  /** Branches and tags that the store has. */
+  readonly refs: Refs;
   readonly objectFormat: ObjectFormat;
   /** False: the server knows no filters, so all blobs of what was fetched are here. */
   readonly partial: boolean;
@@ -212,27 +217,27 @@ async function createStore(request: StoreRequest): Promise<StoreState> {
   const gitDir = newGitDirOf(request);
   try {
     const { filtered } = await clone(request, gitDir, { depth: request.depth ?? 1 });
-    const cloned = await readStoreConfig(gitDir);
-    const partial = filtered && await hasPromisorPack(gitDir);
-    const head = await readHeadFile(gitDir);
+    const { ref, refs, commitOid } = await readClonedTip(gitDir);
+    if (commitOid === null) throw emptyOf(request);
+    const { objectFormat } = await readStoreConfig(gitDir);
+    const shallow = await isShallow(gitDir);
+    const partial = filtered && hasPromisorPack(gitDir);
+    await openStore(gitDir);
     await writeStoreConfig(gitDir, {
       remoteUrl: request.remoteUrl,
-      objectFormat: cloned.objectFormat,
+      objectFormat,
       partial,
       credentials: request.credentials === null ? [] : [request.credentials.path],
     });
-    const [state] = await Promise.all([
-      resolve(gitDir, head.ref ?? "HEAD", emptyOf(request)),
-      openStore(gitDir),
-    ]);
     await Deno.rename(gitDir, request.gitDir);
     return {
-      ...state,
-      ref: head.ref,
-      objectFormat: cloned.objectFormat,
+      ref,
+      commitOid,
+      refs,
+      objectFormat,
       partial,
-      shallow: await isShallow(request.gitDir),
-      remoteHead: request.branch === null ? head.ref : null,
+      shallow,
+      remoteHead: request.branch === null ? ref : null,
       created: true,
     };
   } catch (error) {
@@ -281,14 +286,20 @@ function transferOptions(
   gitDir: string,
   logins: readonly Login[],
 ): TransferOptions {
+  const { onAsked } = request;
   return {
     logins,
     packDir: `${gitDir}/objects/pack`,
     config: FETCH_CONFIG,
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
+    ...signalOf(request),
+    ...(onAsked === undefined ? {} : { onStarted: onAsked }),
     onStderr: progressTo(request.onProgress),
     clock: request.clock,
   };
+}
+
+function signalOf({ signal }: StoreRequest): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
 }
 
 /** `refs/heads/x` to `x`: `git clone --branch` takes short names. */
@@ -296,10 +307,23 @@ function shortName(branch: string): string {
   return branch.replace(/^refs\/(?:heads|tags)\//, "");
 }
 
-/** Null ref: detached. Our own clone, so the text is git's. */
-async function readHeadFile(gitDir: string): Promise<{ ref: string | null }> {
-  const text = (await readTextIfExists(`${gitDir}/HEAD`) ?? "").trim();
-  return { ref: text.startsWith("ref: ") ? text.slice(5) : null };
+/**
+ * What `git clone` says of a store that nobody else knows yet, from its files: HEAD, and the refs,
+ * which a clone writes packed. Null commit: the branch of HEAD has none; null ref: HEAD is
+ * detached, at a commit.
+ */
+async function readClonedTip(
+  gitDir: string,
+): Promise<{ ref: string | null; refs: Refs; commitOid: Oid | null }> {
+  const [head, packed] = await Promise.all([
+    readTextIfExists(`${gitDir}/HEAD`),
+    readIfExists(`${gitDir}/packed-refs`),
+  ]);
+  const refs = parsePackedRefs(byteString(packed ?? new Uint8Array()));
+  const text = (head ?? "").trim();
+  if (!text.startsWith("ref: ")) return { ref: null, refs, commitOid: oid(text) };
+  const ref = text.slice(5);
+  return { ref, refs, commitOid: refs.get(byteStringOfText(ref)) ?? null };
 }
 
 function emptyOf(request: StoreRequest): Failure {
@@ -317,22 +341,18 @@ function noSuchBranch(request: StoreRequest): Failure {
   );
 }
 
-/** The commit a ref names, with tags peeled. Throws `missing` when there is no such commit here. */
-async function resolve(
-  gitDir: string,
-  rev: string,
-  missing: Failure,
-): Promise<{ commitOid: Oid; treeOid: Oid; commitTimeSeconds: number }> {
-  let text: string;
-  try {
-    text = await gitText(
-      ["rev-list", "--max-count=1", "--no-commit-header", "--format=%H %T %ct", rev, "--"],
-      { gitDir, probe: true },
-    );
-  } catch (error) {
-    if (!(error instanceof GitError)) throw error;
-    throw missing;
-  }
+export interface Commit {
+  readonly commitOid: Oid;
+  readonly treeOid: Oid;
+  readonly commitTimeSeconds: number;
+}
+
+/** The commit of an oid, with tags peeled. Throws GitError when there is no such commit here. */
+export async function readCommit(gitDir: string, at: Oid): Promise<Commit> {
+  const text = await gitText(
+    ["rev-list", "--max-count=1", "--no-commit-header", "--format=%H %T %ct", at, "--"],
+    { gitDir, probe: true },
+  );
   const [commit = "", tree = "", time = ""] = text.split(" ");
   // A commit may carry any text as its time.
   const seconds = /^\d{1,15}$/.test(time) ? Number(time) : 0;
@@ -341,25 +361,25 @@ async function resolve(
 
 /** index-pack makes `.promisor` files 0600; the mounts' owners read the folder. */
 async function openStore(gitDir: string): Promise<void> {
-  await Deno.chmod(gitDir, 0o755);
+  Deno.chmodSync(gitDir, 0o755);
   await makeFolder(`${gitDir}/objects/info`, 0o755);
-  await openPacks(`${gitDir}/objects/pack`);
+  openPacks(`${gitDir}/objects/pack`);
 }
 
 /** Whether what was fetched is marked as incomplete: not over dumb http. */
-async function hasPromisorPack(gitDir: string): Promise<boolean> {
-  for await (const entry of Deno.readDir(`${gitDir}/objects/pack`)) {
+function hasPromisorPack(gitDir: string): boolean {
+  for (const entry of Deno.readDirSync(`${gitDir}/objects/pack`)) {
     if (entry.name.endsWith(".promisor")) return true;
   }
   return false;
 }
 
 /** Makes every file of a pack folder readable by all and writable by none. */
-export async function openPacks(packDir: string): Promise<void> {
-  for await (const entry of Deno.readDir(packDir)) {
+export function openPacks(packDir: string): void {
+  for (const entry of Deno.readDirSync(packDir)) {
     if (!entry.isFile || entry.name.startsWith("tmp_")) continue;
     try {
-      await Deno.chmod(`${packDir}/${entry.name}`, 0o444);
+      Deno.chmodSync(`${packDir}/${entry.name}`, 0o444);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
@@ -379,18 +399,17 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
   const logins = request.credentials === null ? loginsOf(known) : [request.credentials];
   const transfer = { ...transferOptions(request, gitDir, logins), gitDir };
   const tip = await askTip(request, transfer);
-  const missing = noSuchBranch(request);
   // The commit may be here already: another mount of an unchanged remote then needs no transfer.
-  let state = await resolve(gitDir, tip.oid, missing).catch(() => null);
-  let fetched = false;
-  if (state === null || request.depth !== null) {
+  let commit = await readCommit(gitDir, tip.oid).catch(() => null);
+  if (commit === null || request.depth !== null) {
     await fetchTip(request, tip, transfer, known.partial);
-    fetched = true;
-    state = await resolve(gitDir, tip.oid, missing);
+    openPacks(`${gitDir}/objects/pack`);
+    commit = await readCommit(gitDir, tip.oid).catch(() => null);
+    if (commit === null) throw noSuchBranch(request);
   }
-  if (fetched) await openPacks(`${gitDir}/objects/pack`);
   return {
-    ...state,
+    commitOid: commit.commitOid,
+    refs: await readRefs({ gitDir, ...signalOf(request) }, ["refs/heads", "refs/tags"]),
     ref: tip.fullRef?.startsWith("refs/heads/") === true ? tip.fullRef : null,
     objectFormat: known.objectFormat,
     partial: known.partial,

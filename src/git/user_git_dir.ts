@@ -41,6 +41,8 @@ export interface UserGitDir {
 
 export interface NewUserGitDir extends UserGitDir {
   readonly storeGitDir: string;
+  /** The store's branches and tags. */
+  readonly mirror: Refs;
   readonly remoteUrl: string;
   readonly credentials: CredentialSource | null;
   readonly ref: string | null;
@@ -149,12 +151,7 @@ function userConfig(options: NewUserGitDir): string {
 
 /** Tracking refs and tags of what the store has, in one file however many there are. */
 async function writePackedRefs(gitDir: string, options: NewUserGitDir): Promise<void> {
-  const mirror = new Map(
-    await readRefs({ gitDir: options.storeGitDir, ...signalOf(options.signal) }, [
-      "refs/heads",
-      "refs/tags",
-    ]),
-  );
+  const mirror = new Map(options.mirror);
   if (options.ref !== null) mirror.set(byteStringOfText(options.ref), options.commitOid);
   const text = packedRefsText(trackingRefs(mirror));
   await writeFileAtomically(`${gitDir}/packed-refs`, bytesOf(text), 0o644);

@@ -89,9 +89,10 @@ export class Hydrator {
   readonly #mounts = new Map<number, Mount>();
   readonly #fetches = new Map<Oid, Miss>();
   /** Sizes told lately. */
-  readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  // Not `max`: that would make room for all of them at once, some 10 ms of every mount's start.
+  readonly #sizes = new LRUCache<Oid, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
   /** What the remote said it does not have: asked for only when somebody waits for it. */
-  readonly #lost = new LRUCache<Oid, true>({ max: SIZES_MAX });
+  readonly #lost = new LRUCache<Oid, true>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
   readonly #stopping = new AbortController();
   #queued: Batch = { misses: new Map(), reason: "read" };
   readonly #running = new Set<Promise<void>>();

@@ -163,7 +163,7 @@ async function within<T>(timeoutMs: number, work: Promise<T>): Promise<T | undef
 
 /** A worker that waits for its mount. `folders`: all it may read and write. */
 export function spawnMountWorker(folders: string[]): Worker {
-  return new Worker(new URL("./worker.ts", import.meta.url), {
+  return new Worker(new URL("../mount/worker.ts", import.meta.url), {
     type: "module",
     name: "mount",
     deno: { permissions: mountWorkerPermissions(folders) },

@@ -55,7 +55,8 @@ export class PortObjects implements Objects {
     maxSize: CONTENT_BYTES_MAX,
     sizeCalculation: (bytes) => bytes.length + 1,
   });
-  readonly #sizes = new LRUCache<Oid, number>({ max: SIZES_MAX });
+  // Not `max`: that would make room for all of them at once, some 10 ms of every mount's start.
+  readonly #sizes = new LRUCache<Oid, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
   #untold: [Oid, number][] = [];
   /** Blobs read from packs since the last want. */
   #read = 0;

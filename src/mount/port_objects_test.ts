@@ -385,7 +385,7 @@ Deno.test("a spool that fails half way: EIO, then asked for again, then read fro
 
 Deno.test("no descriptor is left open after close", async () => {
   // By another process: Deno keeps /proc from us. Only ours: other descriptors of the process come
-  // and go.
+  // and go, and find ends with 1 when one goes under its eyes.
   const open = async (dir: string) =>
     (await run("find", [`/proc/${Deno.pid}/fd`, "-lname", `${dir}/*`, "-printf", "%l\\n"])).stdout;
   let dir = "";

@@ -30,8 +30,10 @@ import {
 import { gitVersion } from "../git/process.ts";
 import { parseRemote, type Remote, storeIdOf } from "../git/remote_url.ts";
 import {
+  type Commit,
   preferCredentials,
   prepareStore,
+  readCommit,
   type StoreState,
   type TransferProgress,
 } from "../git/store.ts";
@@ -65,7 +67,8 @@ export type AcquirePhase = "check" | "fetch" | "prepare";
 
 export interface AcquireProgress {
   readonly phase: AcquirePhase;
-  readonly state: "begin" | "waiting" | "transfer" | "end";
+  /** "asked" (may come again): git runs, and what follows is waiting for the remote. */
+  readonly state: "begin" | "waiting" | "asked" | "transfer" | "end";
   /** With "end". */
   readonly durationMs?: number;
   /** With "transfer". */
@@ -208,9 +211,11 @@ async function make(job: Job): Promise<RepoRecord> {
   const { options } = job;
   const state = await phase(options, "fetch", () => fetchStore(job));
   const record = await phase(options, "prepare", async () => {
-    const record = await recordOf(job, state);
-    await makeRepo(job, state);
-    return record;
+    const [commit] = await allToTheirEnds([
+      readCommit(options.layout.store(job.storeId).gitDir, state.commitOid),
+      makeRepo(job, state),
+    ]);
+    return await recordOf(job, state, commit);
   });
   options.signal?.throwIfAborted();
   options.register?.(record);
@@ -244,6 +249,7 @@ async function fetchStore(job: Job): Promise<StoreState> {
       mayDeepen: history !== null,
       ...signalOf(job),
       clock,
+      onAsked: () => onProgress?.({ phase: "fetch", state: "asked" }),
       onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
     });
   } finally {
@@ -251,7 +257,7 @@ async function fetchStore(job: Job): Promise<StoreState> {
   }
 }
 
-async function recordOf(job: Job, state: StoreState): Promise<RepoRecord> {
+async function recordOf(job: Job, state: StoreState, commit: Commit): Promise<RepoRecord> {
   const { request, options } = job;
   const now = Date.now();
   const store = options.layout.store(job.storeId);
@@ -270,10 +276,10 @@ async function recordOf(job: Job, state: StoreState): Promise<RepoRecord> {
     madeFolders: 0,
     storeId: job.storeId,
     objectFormat: state.objectFormat,
-    baseCommitOid: state.commitOid,
-    baseTreeOid: state.treeOid,
+    baseCommitOid: commit.commitOid,
+    baseTreeOid: commit.treeOid,
     // Older than the index, or git reads every file again; commits may be from the future.
-    baseTimeSeconds: Math.min(state.commitTimeSeconds, Math.floor(now / 1000) - 2),
+    baseTimeSeconds: Math.min(commit.commitTimeSeconds, Math.floor(now / 1000) - 2),
     uid: request.uid,
     gid: request.gid,
     xattrs: request.xattrs,
@@ -292,8 +298,7 @@ async function makeRepo(job: Job, state: StoreState): Promise<void> {
   job.undo.push(() => removeTree(repo.dir), () => removeTree(repo.userGitDir));
   const shallow = await readTextIfExists(`${store.gitDir}/shallow`) ?? "";
   await makeFolder(repo.dir, 0o700);
-  // All of them to their ends, or the undoing would race with the slower ones.
-  const results = await Promise.allSettled([
+  await allToTheirEnds([
     createView(repo.viewDir, {
       objectFormat: state.objectFormat,
       // Not the user's own objects: their directory may name others as its alternates, and what
@@ -306,6 +311,7 @@ async function makeRepo(job: Job, state: StoreState): Promise<void> {
       workTree: layout.emptyDir,
       owner: ownerOf(job.request),
       storeGitDir: store.gitDir,
+      mirror: state.refs,
       remoteUrl: job.remote.url,
       credentials: job.credentials,
       ref: state.ref,
@@ -317,5 +323,12 @@ async function makeRepo(job: Job, state: StoreState): Promise<void> {
       ...signalOf(job),
     }),
   ]);
-  for (const result of results) if (result.status === "rejected") throw result.reason;
+}
+
+/** As Promise.all, but an undoing that follows does not race with the slower ones. */
+async function allToTheirEnds<T extends readonly unknown[]>(
+  work: { readonly [K in keyof T]: T[K] | Promise<T[K]> },
+): Promise<T> {
+  await Promise.allSettled(work);
+  return await Promise.all(work) as unknown as T;
 }

@@ -61,6 +61,60 @@ Deno.test("acquire: what git says in the work tree is what a clone says", async 
   });
 });
 
+/** The git commands that `work` starts, by a git in front of the real one that notes them. */
+async function gitCommands(dir: string, work: () => Promise<unknown>): Promise<string[]> {
+  const path = Deno.env.get("PATH") ?? "";
+  const [bin, log] = [`${dir}/bin`, `${dir}/commands`];
+  await Deno.mkdir(bin);
+  const script = `#!/bin/sh
+PATH='${path}'
+for word; do
+  case $before$word in
+    -c) before=-c; continue ;;
+    -c*) before=; continue ;;
+  esac
+  echo "$word" >>'${log}'
+  break
+done
+exec git "$@"
+`;
+  await Deno.writeTextFile(`${bin}/git`, script, { mode: 0o755 });
+  Deno.env.set("PATH", `${bin}:${path}`);
+  try {
+    await work();
+  } finally {
+    Deno.env.set("PATH", path);
+  }
+  return (await Deno.readTextFile(log)).trimEnd().split("\n");
+}
+
+Deno.test("acquire: a new store takes one fetch and few processes", async () => {
+  await onGround(async (ground) => {
+    const remote = await ground.makeRemote();
+    await ground.add(await ground.makeRemote());
+    const commands = await gitCommands(ground.dir, () => ground.add(remote));
+    // A clone of a file URL starts upload-pack by its path in git's own folder.
+    assert.deepEqual(commands.sort(), ["clone", "read-tree", "rev-list", "update-ref"]);
+  });
+});
+
+Deno.test("acquire: says when it waits for the remote", async () => {
+  await onGround(async (ground) => {
+    const remote = await ground.makeRemote();
+    for (const round of ["new store", "store that is there"]) {
+      const events: string[] = [];
+      await ground.add(remote, {}, {
+        onProgress: ({ phase, state }) => {
+          if (state !== "transfer") events.push(`${phase} ${state}`);
+        },
+      });
+      const [asked, ended] = ["fetch asked", "fetch end"].map((each) => events.indexOf(each));
+      assert.ok(asked !== undefined && ended !== undefined, round);
+      assert.ok(asked > events.indexOf("fetch begin") && asked < ended, `${round}: ${events}`);
+    }
+  });
+});
+
 Deno.test("acquire: the view calls what is not there missing", async () => {
   await onGround(async (ground) => {
     const remote = await ground.makeRemote();

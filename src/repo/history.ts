@@ -161,7 +161,7 @@ async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<st
     }),
   ]);
   if (fetch.status === "rejected") throw fetch.reason;
-  await openPacks(`${store.gitDir}/objects/pack`);
+  openPacks(`${store.gitDir}/objects/pack`);
   if (head.status === "rejected") return null;
   return parseRemoteRefs(new TextDecoder().decode(head.value.stdout)).remoteHead;
 }

@@ -28,20 +28,21 @@ export async function takeLock(
 }
 
 /** Null: somebody else holds it. */
+// deno-lint-ignore require-await -- to be awaited as takeLock is
 export async function tryLock(path: string): Promise<Lock | null> {
-  const file = await Deno.open(path, { create: true, write: true, mode: 0o600 });
+  const file = Deno.openSync(path, { create: true, write: true, mode: 0o600 });
   let held = false;
   try {
-    held = await file.tryLock(true) && await isStillAt(file, path);
+    held = file.tryLockSync(true) && isStillAt(file, path);
   } finally {
     if (!held) file.close();
   }
   return held ? lockOf(file, path) : null;
 }
 
-async function isStillAt(file: Deno.FsFile, path: string): Promise<boolean> {
+function isStillAt(file: Deno.FsFile, path: string): boolean {
   try {
-    const [opened, named] = await Promise.all([file.stat(), Deno.lstat(path)]);
+    const [opened, named] = [file.statSync(), Deno.lstatSync(path)];
     return opened.ino === named.ino && opened.dev === named.dev;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;

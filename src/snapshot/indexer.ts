@@ -15,8 +15,8 @@ import type { HostPath } from "../path.ts";
 import type { IndexerEvent, IndexTree, WantTree } from "./messages.ts";
 import type { BaseStore } from "./store.ts";
 
-/** Trees read and committed together: about 10 ms of work. */
-const BATCH_TREES = 256;
+/** Trees read and committed together: about 3 ms of work. */
+const BATCH_TREES = 64;
 
 export class Indexer {
   readonly #base: BaseStore;

@@ -8,13 +8,14 @@
 
 import { type Bench, removeTree, shallowClone } from "./bench.ts";
 import { FIGURE_IDS, type FigureId, Recorder } from "./figures.ts";
+import { measureAcquire } from "./groups/acquire.ts";
 import { measureList } from "./groups/list.ts";
 import { measureBigBlob, measureMemory, prepareBigBlob } from "./groups/memory.ts";
 import { measureMount } from "./groups/mount.ts";
 import { measureReadAll } from "./groups/read_all.ts";
 import { measureScattered } from "./groups/scattered.ts";
 import { describeMachine, describeRun } from "./machine.ts";
-import { type Group, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
+import { type Group, GROUPS, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { prepareRepository } from "./repository.ts";
 import { startServer } from "./server.ts";
 import { render, rowsOf } from "./table.ts";
@@ -23,15 +24,7 @@ import { World } from "./world.ts";
 const note = (text: string) => console.error(`bench: ${text}`);
 
 /** A group that fails leaves its figures without a sample, and the others go on. */
-async function attempt(
-  bench: Bench,
-  group: Group,
-  when: string,
-  body: () => Promise<void>,
-): Promise<void> {
-  const { only } = bench.options;
-  if (only !== null && only !== group) return;
-  const name = `${when}, ${group}`;
+async function attempt(bench: Bench, name: string, body: () => Promise<void>): Promise<void> {
   const start = performance.now();
   try {
     await body();
@@ -45,16 +38,25 @@ async function attempt(
 }
 
 async function measureRound(bench: Bench, round: number): Promise<void> {
-  const when = `round ${round + 1} of ${bench.options.rounds}`;
-  await attempt(bench, "list", when, () => measureList(bench));
-  await attempt(bench, "scattered", when, async () => {
+  const { rounds, groups } = bench.options;
+  const group = async (id: Group, what: string, body: () => Promise<void>) => {
+    if (groups.has(id)) await attempt(bench, `round ${round + 1} of ${rounds}, ${what}`, body);
+  };
+  await group("acquire", "add-repo and clone", () => measureAcquire(bench));
+  await group("list", "listing", () => measureList(bench));
+  await group("scattered", "scattered reads and git", async () => {
     const clone = await shallowClone(bench);
     await measureScattered(bench, clone, round);
     await removeTree(clone.path);
   });
-  await attempt(bench, "read", when, () => measureReadAll(bench));
-  await attempt(bench, "mount", when, () => measureMount(bench));
-  await attempt(bench, "memory", when, () => measureMemory(bench));
+  await group("read", "reading everything", () => measureReadAll(bench));
+  await group("mount", "mount", () => measureMount(bench));
+  await group("memory", "memory", () => measureMemory(bench));
+}
+
+/** A figure nobody took was left out by `--only` or `--quick`; else its group has failed. */
+function isLeftOut(id: FigureId, recorder: Recorder, { groups }: Options): boolean {
+  return groups.size < GROUPS.length && recorder.samples(id).afs.length === 0;
 }
 
 async function measure(world: World, asked: Options): Promise<number> {
@@ -68,7 +70,7 @@ async function measure(world: World, asked: Options): Promise<number> {
   const machine = await describeMachine(options.program, world.dir.path);
   note("making the repository");
   const repository = await prepareRepository(options, serverRoot);
-  const big = !options.quick && (options.only ?? "big") === "big";
+  const big = options.groups.has("big");
   if (big) await prepareBigBlob(serverRoot);
   const bench: Bench = {
     options,
@@ -80,16 +82,14 @@ async function measure(world: World, asked: Options): Promise<number> {
   };
   const { recorder } = bench;
   for (let round = 0; round < options.rounds; round++) await measureRound(bench, round);
-  if (big) await attempt(bench, "big", "at the end", () => measureBigBlob(bench));
+  if (big) await attempt(bench, "a big file", () => measureBigBlob(bench));
   for (const ms of recorder.samples("addRepo").plain) recorder.plain("mountFromNothing", ms);
 
   const facts = [...machine, ...describeRun(options, repository, Deno.args, bench.isRoot)];
-  const isSkipped = (id: FigureId) =>
-    options.only === null
-      ? !big && id.startsWith("bigBlob")
-      : recorder.samples(id).afs.length === 0;
-  const skipped = new Set<FigureId>(FIGURE_IDS.filter(isSkipped));
-  const rows = rowsOf(recorder, skipped);
+  const rows = rowsOf(
+    recorder,
+    new Set(FIGURE_IDS.filter((id) => isLeftOut(id, recorder, options))),
+  );
   console.log(facts.map((fact) => `- ${fact}`).join("\n") + "\n\n" + render(rows));
   for (const problem of recorder.problems) console.log(`\nnot measured: ${problem}`);
   if (options.jsonPath !== null) {

@@ -2,9 +2,9 @@
 
 import { fileURLToPath } from "node:url";
 
-/** What a run measures; `--only` names one. */
-export const GROUPS = ["list", "scattered", "read", "mount", "memory", "big"] as const;
-export type Group = typeof GROUPS[number];
+/** Groups of figures, in the order they are measured. */
+export const GROUPS = ["acquire", "list", "scattered", "read", "mount", "memory", "big"] as const;
+export type Group = (typeof GROUPS)[number];
 
 export interface Options {
   readonly rounds: number;
@@ -17,11 +17,15 @@ export interface Options {
   readonly jsonPath: string | null;
   /** The program that is measured. */
   readonly program: string;
+  /** Which groups of figures are measured; all unless told. */
+  readonly groups: ReadonlySet<Group>;
   /** One round, fewer passes, no big blob. */
   readonly quick: boolean;
   /** Null: everything. */
   readonly only: Group | null;
 }
+
+const VALUED = ["--rounds", "--files", "--rtt-ms", "--repo", "--json", "--afs", "--only"];
 
 export class UsageError extends Error {
   override readonly name = "UsageError";
@@ -30,9 +34,8 @@ export class UsageError extends Error {
 export const CHECKOUT = fileURLToPath(new URL("../../", import.meta.url)).replace(/\/$/, "");
 
 export const USAGE = "usage: sh scripts/bench [--rounds N] [--files N] [--rtt-ms N] " +
-  "[--repo PATH_OR_URL] [--json FILE] [--afs PROGRAM] [--quick] [--only GROUP]";
-
-const VALUED = ["--rounds", "--files", "--rtt-ms", "--repo", "--json", "--afs", "--only"];
+  "[--repo PATH_OR_URL] [--json FILE] [--afs PROGRAM] [--quick] [--only GROUP[,GROUP]...]\n" +
+  `groups: ${GROUPS.join(" ")}`;
 
 export function parseOptions(args: readonly string[]): Options {
   const values = new Map<string, string>();
@@ -69,7 +72,16 @@ export function parseOptions(args: readonly string[]): Options {
     repo: values.get("--repo") ?? null,
     jsonPath: values.get("--json") ?? null,
     program: values.get("--afs") ?? `${CHECKOUT}/dist/afs`,
+    groups: groupsOf(values.get("--only"), quick),
     quick,
     only,
   };
+}
+
+function groupsOf(only: string | undefined, quick: boolean): ReadonlySet<Group> {
+  if (only === undefined) return new Set(GROUPS.filter((group) => group !== "big" || !quick));
+  const names = only.split(",");
+  const unknown = names.find((name) => !(GROUPS as readonly string[]).includes(name));
+  if (unknown !== undefined) throw new UsageError(`there is no group ${unknown}`);
+  return new Set(names as Group[]);
 }
