@@ -44,7 +44,7 @@ const MountParams = v.strictObject({
   gid: userId,
   xattrs: v.boolean(),
   /** Whether they were asked for; false: who would own a new one. */
-  ownerGiven: v.boolean(),
+  ownerGiven: v.optional(v.boolean(), false),
   /** When to answer: the tree can be read, or the history is there too. */
   wait: v.picklist(["tree", "history"]),
 });

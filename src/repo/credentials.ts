@@ -27,13 +27,14 @@ export async function keepCredentials(
   const store = layout.store(record.storeId);
   try {
     await writeCredentials(path, credentials, ownerOf(record));
-    await useCredentials(userGitDirOf(record, layout), { origin, path });
     const lock = await takeLock(store.lockPath, signal === undefined ? {} : { signal });
     try {
       await preferCredentials(store.gitDir, path);
     } finally {
       await lock.release();
     }
+    // Last: it is the user's, and may be broken.
+    await useCredentials(userGitDirOf(record, layout), { origin, path });
   } catch (error) {
     signal?.throwIfAborted();
     throw gitFailure(`keep the credentials for ${record.remote}`, error);

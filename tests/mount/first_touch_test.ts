@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { fixture, type Lab, mountTest, type Touched, withGuard } from "./harness.ts";
+import { waitFor } from "../support/run.ts";
 import { LINK_TARGET, makeTouchRepo, type TouchRepo } from "./touch_repo.ts";
 
 const touchRepo = fixture(makeTouchRepo);
@@ -245,6 +246,15 @@ mountTest("first touch: 500 reads that wait leave local files alone", async (lab
   assert.deepEqual(lines, repo.parked.map((_, i) => `parked ${i}`).sort());
 });
 
+/** Each thread by itself: one may go on for a moment, and answer. */
+async function isStopped(pid: number): Promise<boolean> {
+  for await (const { name } of Deno.readDir(`/proc/${pid}/task`)) {
+    const status = await Deno.readTextFile(`/proc/${pid}/task/${name}/status`);
+    if (!/^State:\s+T/m.test(status)) return false;
+  }
+  return true;
+}
+
 const SIGNALS: readonly (readonly [Deno.Signal, number])[] = [["SIGKILL", 137], ["SIGINT", 130]];
 
 mountTest("first touch: a signal ends a process that waits in the mount", async (lab, t) => {
@@ -257,6 +267,9 @@ mountTest("first touch: a signal ends a process that waits in the mount", async 
   server.set({ hang: true });
   const endedBy = async (signal: Deno.Signal, code: number, ...command: string[]) => {
     const parked = lab.park(command[0] ?? "", ...command.slice(1));
+    // Before the exec a signal would be ours, and lost; requests may be left of the one before.
+    const comm = () => Deno.readTextFile(`/proc/${parked.pid}/comm`);
+    await waitFor(async () => (await comm()).trim() === command[0], `${command[0]}`);
     await lab.waitForRequests(mountPoint, 1);
     parked.kill(signal);
     assert.equal(await withGuard(parked.exited, 30_000, "end of the process"), code);
@@ -273,6 +286,7 @@ mountTest("first touch: a signal ends a process that waits in the mount", async 
     for (const [signal, code] of SIGNALS) {
       Deno.kill(daemon.pid, "SIGSTOP");
       try {
+        await waitFor(() => isStopped(daemon.pid), "daemon that stands still");
         await endedBy(signal, code, "stat", `${mountPoint}/no-such-file-${signal}`);
         await endedBy(signal, code, "ls", `${mountPoint}/parked/${code}`);
       } finally {
