@@ -14,7 +14,7 @@ import { measureMount } from "./groups/mount.ts";
 import { measureReadAll } from "./groups/read_all.ts";
 import { measureScattered } from "./groups/scattered.ts";
 import { describeMachine, describeRun } from "./machine.ts";
-import { type Options, parseOptions, USAGE, UsageError } from "./options.ts";
+import { type Group, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { prepareRepository } from "./repository.ts";
 import { startServer } from "./server.ts";
 import { render, rowsOf } from "./table.ts";
@@ -23,7 +23,15 @@ import { World } from "./world.ts";
 const note = (text: string) => console.error(`bench: ${text}`);
 
 /** A group that fails leaves its figures without a sample, and the others go on. */
-async function attempt(bench: Bench, name: string, body: () => Promise<void>): Promise<void> {
+async function attempt(
+  bench: Bench,
+  group: Group,
+  when: string,
+  body: () => Promise<void>,
+): Promise<void> {
+  const { only } = bench.options;
+  if (only !== null && only !== group) return;
+  const name = `${when}, ${group}`;
   const start = performance.now();
   try {
     await body();
@@ -37,16 +45,16 @@ async function attempt(bench: Bench, name: string, body: () => Promise<void>): P
 }
 
 async function measureRound(bench: Bench, round: number): Promise<void> {
-  const name = (what: string) => `round ${round + 1} of ${bench.options.rounds}, ${what}`;
-  await attempt(bench, name("listing"), () => measureList(bench));
-  await attempt(bench, name("scattered reads and git"), async () => {
+  const when = `round ${round + 1} of ${bench.options.rounds}`;
+  await attempt(bench, "list", when, () => measureList(bench));
+  await attempt(bench, "scattered", when, async () => {
     const clone = await shallowClone(bench);
     await measureScattered(bench, clone, round);
     await removeTree(clone.path);
   });
-  await attempt(bench, name("reading everything"), () => measureReadAll(bench));
-  await attempt(bench, name("mount"), () => measureMount(bench));
-  await attempt(bench, name("memory"), () => measureMemory(bench));
+  await attempt(bench, "read", when, () => measureReadAll(bench));
+  await attempt(bench, "mount", when, () => measureMount(bench));
+  await attempt(bench, "memory", when, () => measureMemory(bench));
 }
 
 async function measure(world: World, asked: Options): Promise<number> {
@@ -60,7 +68,8 @@ async function measure(world: World, asked: Options): Promise<number> {
   const machine = await describeMachine(options.program, world.dir.path);
   note("making the repository");
   const repository = await prepareRepository(options, serverRoot);
-  if (!options.quick) await prepareBigBlob(serverRoot);
+  const big = !options.quick && (options.only ?? "big") === "big";
+  if (big) await prepareBigBlob(serverRoot);
   const bench: Bench = {
     options,
     world,
@@ -71,13 +80,15 @@ async function measure(world: World, asked: Options): Promise<number> {
   };
   const { recorder } = bench;
   for (let round = 0; round < options.rounds; round++) await measureRound(bench, round);
-  if (!options.quick) await attempt(bench, "a big file", () => measureBigBlob(bench));
+  if (big) await attempt(bench, "big", "at the end", () => measureBigBlob(bench));
   for (const ms of recorder.samples("addRepo").plain) recorder.plain("mountFromNothing", ms);
 
   const facts = [...machine, ...describeRun(options, repository, Deno.args, bench.isRoot)];
-  const skipped = new Set<FigureId>(
-    options.quick ? FIGURE_IDS.filter((id) => id.startsWith("bigBlob")) : [],
-  );
+  const isSkipped = (id: FigureId) =>
+    options.only === null
+      ? !big && id.startsWith("bigBlob")
+      : recorder.samples(id).afs.length === 0;
+  const skipped = new Set<FigureId>(FIGURE_IDS.filter(isSkipped));
   const rows = rowsOf(recorder, skipped);
   console.log(facts.map((fact) => `- ${fact}`).join("\n") + "\n\n" + render(rows));
   for (const problem of recorder.problems) console.log(`\nnot measured: ${problem}`);

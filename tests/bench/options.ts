@@ -2,6 +2,10 @@
 
 import { fileURLToPath } from "node:url";
 
+/** What a run measures; `--only` names one. */
+export const GROUPS = ["list", "scattered", "read", "mount", "memory", "big"] as const;
+export type Group = typeof GROUPS[number];
+
 export interface Options {
   readonly rounds: number;
   /** Files of the generated repository; without effect with `repo`. */
@@ -15,6 +19,8 @@ export interface Options {
   readonly program: string;
   /** One round, fewer passes, no big blob. */
   readonly quick: boolean;
+  /** Null: everything. */
+  readonly only: Group | null;
 }
 
 export class UsageError extends Error {
@@ -24,7 +30,9 @@ export class UsageError extends Error {
 export const CHECKOUT = fileURLToPath(new URL("../../", import.meta.url)).replace(/\/$/, "");
 
 export const USAGE = "usage: sh scripts/bench [--rounds N] [--files N] [--rtt-ms N] " +
-  "[--repo PATH_OR_URL] [--json FILE] [--afs PROGRAM] [--quick]";
+  "[--repo PATH_OR_URL] [--json FILE] [--afs PROGRAM] [--quick] [--only GROUP]";
+
+const VALUED = ["--rounds", "--files", "--rtt-ms", "--repo", "--json", "--afs", "--only"];
 
 export function parseOptions(args: readonly string[]): Options {
   const values = new Map<string, string>();
@@ -33,7 +41,7 @@ export function parseOptions(args: readonly string[]): Options {
     const [flag = "", inline] = (args[i] ?? "").split(/=(.*)/s);
     if (flag === "--quick") {
       quick = true;
-    } else if (["--rounds", "--files", "--rtt-ms", "--repo", "--json", "--afs"].includes(flag)) {
+    } else if (VALUED.includes(flag)) {
       const value = inline ?? args[++i];
       if (value === undefined || value === "") throw new UsageError(`${flag} wants a value`);
       values.set(flag, value);
@@ -50,6 +58,10 @@ export function parseOptions(args: readonly string[]): Options {
     }
     return value;
   };
+  const only = GROUPS.find((group) => group === values.get("--only")) ?? null;
+  if (only === null && values.has("--only")) {
+    throw new UsageError(`--only wants one of ${GROUPS.join(", ")}`);
+  }
   return {
     rounds: count("--rounds", quick ? 1 : 4, 1),
     files: count("--files", 5000, 100),
@@ -58,5 +70,6 @@ export function parseOptions(args: readonly string[]): Options {
     jsonPath: values.get("--json") ?? null,
     program: values.get("--afs") ?? `${CHECKOUT}/dist/afs`,
     quick,
+    only,
   };
 }
