@@ -62,7 +62,7 @@ export interface SessionOptions {
   readonly onExpired?: (key: string) => void;
   /** The kernel has our INIT reply. `protocol` is `7.<minor>` as negotiated. */
   readonly onReady: (protocol: string) => void;
-  /** Its first element counts the requests that were read, INIT included. */
+  /** Its first element counts the requests that want a reply, INIT included. */
   readonly requests?: Float64Array;
   readonly now?: () => number;
 }
@@ -90,6 +90,7 @@ interface ParkedRequest {
 export class Session {
   readonly #options: SessionOptions;
   readonly #now: () => number;
+  readonly #requests: Float64Array;
   readonly #buffer: Uint8Array<ArrayBuffer>;
   readonly #request: RequestReader;
   readonly #reply = new ReplyWriter(MAX_DATA_BYTES);
@@ -104,6 +105,7 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+    this.#requests = options.requests ?? new Float64Array(1);
     // The kernel wants room for the largest WRITE with its headers (fuse_dev_do_read).
     this.#buffer = new Uint8Array(MAX_DATA_BYTES + PAGE_BYTES);
     this.#request = new RequestReader(this.#buffer);
@@ -135,7 +137,7 @@ export class Session {
 
   /** Answers until the mount is gone. Throws Bug. */
   run(): SessionEnd {
-    const { device, drain, requests = new Float64Array(1) } = this.#options;
+    const { device, drain } = this.#options;
     while (!this.#ended) {
       let idle = false;
       for (let i = 0; i < BURST && !this.#ended; i++) {
@@ -150,7 +152,6 @@ export class Session {
           this.stop(length === -ERRNO.ENODEV ? "unmounted" : "aborted");
           break;
         }
-        requests[0] = (requests[0] as number) + 1;
         this.#receive(length);
       }
       if (!idle || this.#ended || device.wait(this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1)) {
@@ -194,6 +195,9 @@ export class Session {
       // Not even the header can be trusted, so there is nobody to reply to.
       this.#options.log.warn("Request with a broken header", { lengthBytes: length });
       return;
+    }
+    if (!UNANSWERED.has(request.opcode)) {
+      this.#requests[0] = (this.#requests[0] as number) + 1;
     }
     this.#dispatch(request);
   }
