@@ -8,16 +8,18 @@
 
 import { type Bench, removeTree, shallowClone } from "./bench.ts";
 import { FIGURE_IDS, type FigureId, Recorder } from "./figures.ts";
+import { WRITE_FIGURES } from "./figures_write.ts";
 import { measureList } from "./groups/list.ts";
 import { measureBigBlob, measureMemory, prepareBigBlob } from "./groups/memory.ts";
 import { measureMount } from "./groups/mount.ts";
 import { measureReadAll } from "./groups/read_all.ts";
 import { measureScattered } from "./groups/scattered.ts";
+import { measureWrite, prepareWrite } from "./groups/write.ts";
 import { describeMachine, describeRun } from "./machine.ts";
 import { type Group, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { prepareRepository } from "./repository.ts";
 import { startServer } from "./server.ts";
-import { render, rowsOf } from "./table.ts";
+import { render, type Row, rowsOf } from "./table.ts";
 import { World } from "./world.ts";
 
 const note = (text: string) => console.error(`bench: ${text}`);
@@ -55,6 +57,7 @@ async function measureRound(bench: Bench, round: number): Promise<void> {
   await attempt(bench, "read", when, () => measureReadAll(bench));
   await attempt(bench, "mount", when, () => measureMount(bench));
   await attempt(bench, "memory", when, () => measureMemory(bench));
+  await attempt(bench, "write", when, () => measureWrite(bench));
 }
 
 async function measure(world: World, asked: Options): Promise<number> {
@@ -70,6 +73,7 @@ async function measure(world: World, asked: Options): Promise<number> {
   const repository = await prepareRepository(options, serverRoot);
   const big = !options.quick && (options.only ?? "big") === "big";
   if (big) await prepareBigBlob(serverRoot);
+  if ((options.only ?? "write") === "write") await prepareWrite(serverRoot);
   const bench: Bench = {
     options,
     world,
@@ -83,14 +87,21 @@ async function measure(world: World, asked: Options): Promise<number> {
   if (big) await attempt(bench, "big", "at the end", () => measureBigBlob(bench));
   for (const ms of recorder.samples("addRepo").plain) recorder.plain("mountFromNothing", ms);
 
-  const facts = [...machine, ...describeRun(options, repository, Deno.args, bench.isRoot)];
+  const facts = [
+    ...machine,
+    ...describeRun(options, repository, Deno.args, bench.isRoot),
+    ...recorder.notes,
+  ];
   const isSkipped = (id: FigureId) =>
     options.only === null
       ? !big && id.startsWith("bigBlob")
       : recorder.samples(id).afs.length === 0;
   const skipped = new Set<FigureId>(FIGURE_IDS.filter(isSkipped));
   const rows = rowsOf(recorder, skipped);
-  console.log(facts.map((fact) => `- ${fact}`).join("\n") + "\n\n" + render(rows));
+  const isWriting = ({ id }: Row) => id in WRITE_FIGURES;
+  const tables = [rows.filter((row) => !isWriting(row)), rows.filter(isWriting)]
+    .filter((table) => table.length > 0);
+  console.log([facts.map((fact) => `- ${fact}`).join("\n"), ...tables.map(render)].join("\n\n"));
   for (const problem of recorder.problems) console.log(`\nnot measured: ${problem}`);
   if (options.jsonPath !== null) {
     const all = { facts, rows, problems: recorder.problems };

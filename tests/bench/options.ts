@@ -3,7 +3,7 @@
 import { fileURLToPath } from "node:url";
 
 /** What a run measures; `--only` names one. */
-export const GROUPS = ["list", "scattered", "read", "mount", "memory", "big"] as const;
+export const GROUPS = ["list", "scattered", "read", "mount", "memory", "write", "big"] as const;
 export type Group = typeof GROUPS[number];
 
 export interface Options {
