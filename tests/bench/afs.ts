@@ -116,12 +116,6 @@ export class Daemon {
     if (history !== "full") console.error(`bench: the history did not come in: ${history}`);
   }
 
-  /** Round trips of the mount so far. */
-  async requests(): Promise<number> {
-    const { repos: [repo] } = await call(this.socketPath, "status", { repo: null });
-    return repo?.requests ?? NaN;
-  }
-
   get socketPath(): string {
     return layoutOf(this.#stateRoot as HostPath).socketPath;
   }

@@ -3,6 +3,7 @@
 import { GUARD_MS } from "./afs.ts";
 import { CHECKOUT } from "./options.ts";
 import type { WriteFigureId } from "./figures_write.ts";
+import type { Cost } from "./meter.ts";
 import { run } from "../support/run.ts";
 
 export interface WarmResult {
@@ -45,8 +46,8 @@ export async function coldReads(
 export interface WriteSamples {
   readonly tree: number[];
   readonly reference: number[];
-  /** For each operation in the tree. */
-  readonly roundTrips: number[];
+  /** In the tree. */
+  readonly costs: Cost[];
 }
 
 /** `scale` divides what each pass does. */

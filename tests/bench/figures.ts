@@ -1,6 +1,7 @@
 /** Every figure: what it says, and what is aimed at. The order is that of the table. */
 
 import { WRITE_FIGURES } from "./figures_write.ts";
+import type { Cost } from "./meter.ts";
 
 export type Unit = "ms" | "us" | "MiB" | "count";
 
@@ -93,16 +94,11 @@ export interface Traffic {
   readonly wants: number;
 }
 
-/** What the daemon saw of one sample, for each operation. */
-export interface RoundTrips {
-  readonly roundTrips: number;
-}
-
 export interface Samples {
   readonly afs: number[];
   readonly plain: number[];
   readonly traffic: Traffic[];
-  readonly roundTrips: number[];
+  readonly costs: Cost[];
 }
 
 /** All samples of a run. */
@@ -116,15 +112,15 @@ export class Recorder {
   samples(id: FigureId): Samples {
     const known = this.#samples.get(id);
     if (known !== undefined) return known;
-    const empty: Samples = { afs: [], plain: [], traffic: [], roundTrips: [] };
+    const empty: Samples = { afs: [], plain: [], traffic: [], costs: [] };
     this.#samples.set(id, empty);
     return empty;
   }
 
-  afs(id: FigureId, value: number, seen?: Traffic | RoundTrips): void {
+  afs(id: FigureId, value: number, seen?: Traffic | Cost): void {
     this.samples(id).afs.push(value);
     if (seen === undefined) return;
-    if ("roundTrips" in seen) this.samples(id).roundTrips.push(seen.roundTrips);
+    if ("roundTrips" in seen) this.samples(id).costs.push(seen);
     else this.samples(id).traffic.push(seen);
   }
 

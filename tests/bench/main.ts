@@ -14,7 +14,7 @@ import { measureBigBlob, measureMemory, prepareBigBlob } from "./groups/memory.t
 import { measureMount } from "./groups/mount.ts";
 import { measureReadAll } from "./groups/read_all.ts";
 import { measureScattered } from "./groups/scattered.ts";
-import { measureWrite, prepareWrite } from "./groups/write.ts";
+import { measureWrite, prepareWrite, recordPerRoundTrip } from "./groups/write.ts";
 import { describeMachine, describeRun } from "./machine.ts";
 import { type Group, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { prepareRepository } from "./repository.ts";
@@ -86,6 +86,7 @@ async function measure(world: World, asked: Options): Promise<number> {
   for (let round = 0; round < options.rounds; round++) await measureRound(bench, round);
   if (big) await attempt(bench, "big", "at the end", () => measureBigBlob(bench));
   for (const ms of recorder.samples("addRepo").plain) recorder.plain("mountFromNothing", ms);
+  recordPerRoundTrip(recorder);
 
   const facts = [
     ...machine,

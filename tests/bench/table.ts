@@ -25,6 +25,7 @@ export interface Row {
   readonly wants: number[];
   /** For each operation. */
   readonly roundTrips: number[];
+  readonly processorUs: number[];
   readonly maxRoundTrips: number | null;
 }
 
@@ -42,7 +43,8 @@ export function rowsOf(recorder: Recorder, skipped: ReadonlySet<FigureId>): Row[
 
 function rowOf(recorder: Recorder, id: FigureId): Row {
   const figure: Figure = FIGURES[id];
-  const { afs, plain, traffic, roundTrips } = recorder.samples(id);
+  const { afs, plain, traffic, costs } = recorder.samples(id);
+  const roundTrips = costs.map((cost) => cost.roundTrips);
   const ratio = afs.length > 0 && plain.length > 0 ? median(afs) / median(plain) : null;
   return {
     id,
@@ -56,6 +58,7 @@ function rowOf(recorder: Recorder, id: FigureId): Row {
     requests: traffic.map((one) => one.requests),
     wants: traffic.map((one) => one.wants),
     roundTrips,
+    processorUs: costs.map((cost) => cost.processorUs),
     maxRoundTrips: figure.roundTrips ?? null,
   };
 }
@@ -99,7 +102,8 @@ export function render(rows: readonly Row[]): string {
     "requests",
     "wants",
     "round trips",
-    "µs for each",
+    "each of them",
+    "processor of afs",
   ];
   const all = rows.map((row) => [
     row.title,
@@ -112,6 +116,7 @@ export function render(rows: readonly Row[]): string {
     spread(row.wants, "count"),
     spread(row.roundTrips.map(tenths), "count"),
     perRoundTrip(row),
+    spread(row.processorUs, "us"),
   ]);
   const used = header.map((_, i) => all.some((line) => line[i] !== ""));
   const titles = header.filter((_, i) => used[i]);
@@ -127,7 +132,7 @@ export function render(rows: readonly Row[]): string {
 
 function perRoundTrip({ unit, afs, roundTrips }: Row): string {
   const each = median(roundTrips);
-  return unit === "us" && each >= 0.1 ? (median(afs) / each).toFixed(0) : "";
+  return unit === "us" && each >= 0.1 ? `${(median(afs) / each).toFixed(0)} µs` : "";
 }
 
 function aimsText({ aim, unit, maxRoundTrips }: Row): string {
@@ -151,7 +156,7 @@ function spread(values: readonly number[], unit: Unit): string {
 }
 
 function number(value: number, unit: Unit): string {
-  if (unit === "us") return value.toFixed(2);
+  if (unit === "us") return value.toFixed(value < 20 ? 2 : 0);
   if (unit === "count") return Number.isInteger(value) ? String(value) : value.toFixed(1);
   if (unit === "ms" && value < 10) return value.toFixed(1);
   return value.toFixed(0);

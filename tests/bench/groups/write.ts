@@ -4,7 +4,9 @@ import { Daemon } from "../afs.ts";
 import { becomeIdle, type Bench, goCold, inChild } from "../bench.ts";
 import { writeLoops } from "../child.ts";
 import { freshDisk } from "../disk.ts";
+import type { Recorder } from "../figures.ts";
 import type { WriteFigureId } from "../figures_write.ts";
+import { Meter } from "../meter.ts";
 import { makeWriteRepo } from "../write_repository.ts";
 import { git } from "../../support/run.ts";
 
@@ -38,23 +40,30 @@ export async function measureWrite(bench: Bench): Promise<void> {
     clone,
     options.quick ? { passes: 2, scale: 4 } : { passes: 3, scale: 1 },
   );
-  for (const [id, { tree, reference, roundTrips }] of loops) {
-    tree.forEach((us, i) => recorder.afs(id, us, { roundTrips: roundTrips[i] ?? NaN }));
-    for (const us of reference) recorder.plain(id, us);
+  for (const [id, { tree, reference, costs }] of loops) {
+    tree.forEach((value, i) => recorder.afs(id, value, costs[i]));
+    for (const value of reference) recorder.plain(id, value);
   }
   await measureTools(bench, daemon, clone, await makeArchive(disk.path));
-  recordPerRoundTrip(bench);
   await daemon.stop();
   await disk.remove();
 }
 
 async function measureTools(bench: Bench, daemon: Daemon, clone: string, archive: string) {
+  const meter = await Meter.of(daemon.socketPath);
   const timed = async (id: WriteFigureId, path: string, script: string) => {
-    const before = await daemon.requests();
-    const { durationMs } = await inChild(["sh", "-c", `cd "$1" && ${script}`, "sh", path, archive]);
-    const us = durationMs * 1000 / ENTRIES;
-    if (path === clone) bench.recorder.plain(id, us);
-    else bench.recorder.afs(id, us, { roundTrips: (await daemon.requests() - before) / ENTRIES });
+    let us = NaN;
+    const body = async () => {
+      const command = ["sh", "-c", `cd "$1" && ${script}`, "sh", path, archive] as const;
+      us = (await inChild(command)).durationMs * 1000 / ENTRIES;
+    };
+    if (path === clone) {
+      await body();
+      bench.recorder.plain(id, us);
+    } else {
+      const cost = await meter.cost(ENTRIES, body);
+      bench.recorder.afs(id, us, cost);
+    }
   };
   for (let i = 0; i < (bench.options.quick ? 2 : 3); i++) {
     for (const path of [daemon.mountPoint, clone]) {
@@ -82,14 +91,13 @@ async function makeArchive(folder: string): Promise<string> {
   return archive;
 }
 
-/** One sample a round: all the time of all these by all their round trips. */
-function recordPerRoundTrip({ recorder }: Bench): void {
-  let us = 0;
-  let roundTrips = 0;
-  for (const id of NAME_FIGURES) {
-    const samples = recorder.samples(id);
-    for (const value of samples.afs) us += value;
-    for (const value of samples.roundTrips) roundTrips += value;
+/** After all rounds: of each pass, all the time of all these by all their round trips. */
+export function recordPerRoundTrip(recorder: Recorder): void {
+  const all = NAME_FIGURES.map((id) => recorder.samples(id));
+  const passes = Math.min(...all.map(({ afs }) => afs.length));
+  const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
+  for (let i = 0; i < passes; i++) {
+    const us = sum(all.map(({ afs }) => afs[i] ?? NaN));
+    recorder.afs("perRoundTrip", us / sum(all.map(({ costs }) => costs[i]?.roundTrips ?? NaN)));
   }
-  recorder.afs("perRoundTrip", us / roundTrips);
 }
