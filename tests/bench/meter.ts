@@ -1,4 +1,4 @@
-/** What an operation costs the daemon: round trips, and processor time, which drifts less than time. */
+/** What an operation costs the daemon: round trips, and processor time, which drifts less. */
 
 import { call } from "../../src/control/client.ts";
 

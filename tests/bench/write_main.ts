@@ -1,6 +1,7 @@
 /**
  * Loops that write, by libc, in a process of their own because they block. Names are made before
- * the clock starts; a call by FFI costs 0.2 us more than from C. Each operation runs in the mount and in the reference, A B A B.
+ * the clock starts; a call by FFI costs 0.2 us more than from C. Each operation runs in the mount
+ * and in the reference, A B A B.
  *
  *     write_main.ts SOCKET TREE REFERENCE PASSES SCALE
  *

@@ -131,7 +131,7 @@ function lastErrno(): number {
   return new Deno.UnsafePointerView(libc.__errno_location()!).getInt32();
 }
 
-/** The result of a call as a number. Throws RawFsError with this thread's errno if it is negative. */
+/** The result of a call as a number. Throws RawFsError with this thread's errno if negative. */
 export function checked(result: number | bigint, call: string, path?: RawPath): number {
   if (result < 0) throw new RawFsError(call, lastErrno(), path);
   return Number(result);
