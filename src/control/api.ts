@@ -94,7 +94,7 @@ export const RepoStatus = v.object({
   overlay: v.nullable(v.object({ created: whole, modified: whole, deleted: whole })),
   /** `fetching`, `full` or `shallow:<depth>`. */
   history: v.string(),
-  /** FUSE requests since it was mounted; null: not mounted. */
+  /** FUSE requests that want a reply, since it was mounted; null: not mounted. */
   requests: v.nullable(whole),
   uid: whole,
   gid: whole,

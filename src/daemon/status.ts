@@ -13,7 +13,7 @@ export interface Live {
   readonly state: RepoStatus["state"];
   /** Why it is not mounted though it should be. */
   readonly failure: string | null;
-  /** FUSE requests since it was mounted. */
+  /** FUSE requests that want a reply, since it was mounted. */
   readonly requests: number | null;
 }
 

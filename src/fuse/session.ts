@@ -63,7 +63,7 @@ export interface SessionOptions {
   readonly onExpired?: (key: string) => void;
   /** The kernel has our INIT reply. `protocol` is `7.<minor>` as negotiated. */
   readonly onReady: (protocol: string) => void;
-  /** Its first element counts the requests that were read, INIT included. */
+  /** Its first element counts the requests that want a reply, INIT included. */
   readonly requests?: Float64Array;
   readonly now?: () => number;
 }
@@ -92,6 +92,7 @@ interface ParkedRequest {
 export class Session {
   readonly #options: SessionOptions;
   readonly #now: () => number;
+  readonly #requests: Float64Array;
   readonly #buffer: Uint8Array<ArrayBuffer>;
   readonly #request: RequestReader;
   readonly #reply = new ReplyWriter(MAX_DATA_BYTES);
@@ -108,6 +109,7 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+    this.#requests = options.requests ?? new Float64Array(1);
     // The kernel wants room for the largest WRITE with its headers (fuse_dev_do_read).
     this.#buffer = new Uint8Array(MAX_DATA_BYTES + PAGE_BYTES);
     this.#request = new RequestReader(this.#buffer);
@@ -152,7 +154,7 @@ export class Session {
 
   /** Answers until the mount is gone. Throws Bug. */
   run(): SessionEnd {
-    const { device, drain, requests = new Float64Array(1) } = this.#options;
+    const { device, drain } = this.#options;
     while (!this.#ended) {
       let idle = false;
       for (let i = 0; i < BURST && !this.#ended; i++) {
@@ -168,7 +170,6 @@ export class Session {
           this.stop(length === -ERRNO.ENODEV ? "unmounted" : "aborted");
           break;
         }
-        requests[0] = (requests[0] as number) + 1;
         this.#receive(length);
       }
       if (!idle || this.#ended || device.wait(this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1)) {
@@ -213,6 +214,9 @@ export class Session {
       // Not even the header can be trusted, so there is nobody to reply to.
       this.#options.log.warn("Request with a broken header", { lengthBytes: length });
       return;
+    }
+    if (!UNANSWERED.has(request.opcode)) {
+      this.#requests[0] = (this.#requests[0] as number) + 1;
     }
     this.#dispatch(request);
   }

@@ -180,3 +180,25 @@ Deno.test("a backing file that could not be removed is removed at the next start
   assert.deepEqual(again.upper.inos(), []);
   again.close();
 });
+
+Deno.test("a small change writes a few KiB, since fsync has to write all of it again", async () => {
+  await using dir = await tempDir();
+  const overlay = open(dir.path);
+  const logBytes = () => Deno.statSync(dir.at("overlay.sqlite-wal")).size;
+  const before = logBytes();
+  const create = (i: number) =>
+    overlay.commit((store) => {
+      store.putInode(inode(FIRST_INO + i));
+      store.putInode(inode(1, { mode: 0o40755, content: CONTENT.none, ctimeSeconds: i }));
+      store.putDentry(1, name(`file-${i}`), FIRST_INO + i);
+    });
+  const count = 200;
+  for (let i = 0; i < count; i++) create(i);
+  const each = (logBytes() - before) / count;
+  assert.ok(each < 5000, `${each} bytes for each`);
+
+  // One more part of the log's index would be needed when the disk is full, and be EIO then.
+  for (let i = 0; i < 3000; i++) create(count + i);
+  assert.equal(Deno.statSync(dir.at("overlay.sqlite-shm")).size, 32768);
+  overlay.close();
+});

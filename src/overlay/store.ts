@@ -25,6 +25,17 @@ export interface Dentry {
   readonly mode: number;
 }
 
+/**
+ * A change of a few rows puts each page it touches into the log as a whole, and an fsync at every
+ * checkpoint writes all of them: what a create costs besides its round trips is mostly that.
+ */
+const PAGE_BYTES = 1024;
+/**
+ * The log's index has a first part for 4062 pages (SQLite: HASHTABLE_NPAGE_ONE). A second one on a
+ * full disk would be EIO, where a page of the log is ENOSPC.
+ */
+const CHECKPOINT_PAGES = 3500;
+
 /** Numbers reserved with one write. */
 const INO_BLOCK = 1024;
 
@@ -42,7 +53,11 @@ export class OverlayStore {
 
   /** Opens or makes it. Throws Failure. */
   constructor(path: HostPath) {
-    this.#db = openDatabase(path, { migrations: OVERLAY_MIGRATIONS });
+    this.#db = openDatabase(path, {
+      migrations: OVERLAY_MIGRATIONS,
+      pageBytes: PAGE_BYTES,
+      checkpointPages: CHECKPOINT_PAGES,
+    });
     const prepare = ([name, sql]: [string, string]) => [name, this.#db.prepare(sql)];
     this.#statements = Object.fromEntries(Object.entries(SQL).map(prepare));
   }

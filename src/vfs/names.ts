@@ -14,7 +14,7 @@ import {
 import type { Name } from "../path.ts";
 import { Change } from "./change.ts";
 import type { Node } from "./node_table.ts";
-import { isDirectoryEntry, type MergedEntry } from "./overlay_entries.ts";
+import { isDirectoryEntry, type MergedEntry, OverlayEntries } from "./overlay_entries.ts";
 import { BASE_MODES, type View } from "./view.ts";
 
 const S_ISGID = 0o2000;
@@ -247,7 +247,10 @@ export class Names {
       if (inode.content === CONTENT.upper) overlay.removeBackingFile(inode.ino);
       throw error;
     }
-    return this.#view.entry(nodes.childOfRow(parent, name, inode));
+    const node = nodes.childOfRow(parent, name, inode);
+    // Nothing is in it yet: no row need be asked.
+    if (node.isDirectory) node.entries = new OverlayEntries(null);
+    return this.#view.entry(node);
   }
 
   #newInode(parent: Node, making: Making, { time }: Change): Inode {

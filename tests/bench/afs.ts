@@ -28,17 +28,20 @@ export class Daemon {
   #pid = 0;
   readonly stop: Closer;
 
-  private constructor(world: World, program: string) {
+  private constructor(world: World, program: string, folder?: string) {
     this.#program = program;
-    this.#stateRoot = world.fresh("state");
+    this.#stateRoot = world.fresh("state", folder);
     this.#mountRoot = world.fresh("mounts");
     Deno.mkdirSync(this.#mountRoot);
     this.stop = world.own(() => this.#stop());
   }
 
-  /** Starts a daemon in the foreground, and returns when it answers. */
-  static async start(world: World, program: string): Promise<Daemon> {
-    const daemon = new Daemon(world, program);
+  /**
+   * Starts a daemon in the foreground, its state root below `folder` if given, and returns when it
+   * answers.
+   */
+  static async start(world: World, program: string, folder?: string): Promise<Daemon> {
+    const daemon = new Daemon(world, program, folder);
     const child = new Deno.Command(program, {
       args: ["daemon", "--root", daemon.#mountRoot],
       clearEnv: true,
@@ -104,7 +107,7 @@ export class Daemon {
   async historyIsHere(): Promise<void> {
     const history = await waitFor(
       async () => {
-        const { repos: [repo] } = await call(this.#socketPath, "status", { repo: null });
+        const { repos: [repo] } = await call(this.socketPath, "status", { repo: null });
         return repo === undefined || repo.history === "fetching" ? "" : repo.history;
       },
       "end of the history's fetch",
@@ -113,12 +116,12 @@ export class Daemon {
     if (history !== "full") console.error(`bench: the history did not come in: ${history}`);
   }
 
-  get #socketPath(): string {
+  get socketPath(): string {
     return layoutOf(this.#stateRoot as HostPath).socketPath;
   }
 
   async #answers(): Promise<void> {
-    const { pid } = await waitFor(() => call(this.#socketPath, "ping", {}), "daemon");
+    const { pid } = await waitFor(() => call(this.socketPath, "ping", {}), "daemon");
     this.#pid = pid;
   }
 

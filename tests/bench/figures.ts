@@ -1,5 +1,8 @@
 /** Every figure: what it says, and what is aimed at. The order is that of the table. */
 
+import { WRITE_FIGURES } from "./figures_write.ts";
+import type { Cost } from "./meter.ts";
+
 export type Unit = "ms" | "us" | "MiB" | "count";
 
 export interface Aim {
@@ -12,6 +15,8 @@ export interface Figure {
   readonly title: string;
   readonly unit: Unit;
   readonly aim?: Aim;
+  /** Round trips to the daemon for each operation, at most. */
+  readonly roundTrips?: number;
 }
 
 export const FIGURES = {
@@ -77,12 +82,13 @@ export const FIGURES = {
   },
   bigBlobGitAnon: { title: "… anonymous memory of its git processes, at most", unit: "MiB" },
   bigBlobFile: { title: "… growth of file-backed memory (mapped packs), at most", unit: "MiB" },
+  ...WRITE_FIGURES,
 } as const satisfies Record<string, Figure>;
 
 export type FigureId = keyof typeof FIGURES;
 export const FIGURE_IDS = Object.keys(FIGURES) as FigureId[];
 
-/** What the server saw of one sample. */
+/** What the git server saw of one sample. */
 export interface Traffic {
   readonly requests: number;
   readonly wants: number;
@@ -92,6 +98,7 @@ export interface Samples {
   readonly afs: number[];
   readonly plain: number[];
   readonly traffic: Traffic[];
+  readonly costs: Cost[];
 }
 
 /** All samples of a run. */
@@ -99,18 +106,22 @@ export class Recorder {
   readonly #samples = new Map<FigureId, Samples>();
   /** What could not be measured, one line each. */
   readonly problems: string[] = [];
+  /** Facts that only some group knows. */
+  readonly notes = new Set<string>();
 
   samples(id: FigureId): Samples {
     const known = this.#samples.get(id);
     if (known !== undefined) return known;
-    const empty: Samples = { afs: [], plain: [], traffic: [] };
+    const empty: Samples = { afs: [], plain: [], traffic: [], costs: [] };
     this.#samples.set(id, empty);
     return empty;
   }
 
-  afs(id: FigureId, value: number, traffic?: Traffic): void {
+  afs(id: FigureId, value: number, seen?: Traffic | Cost): void {
     this.samples(id).afs.push(value);
-    if (traffic !== undefined) this.samples(id).traffic.push(traffic);
+    if (seen === undefined) return;
+    if ("roundTrips" in seen) this.samples(id).costs.push(seen);
+    else this.samples(id).traffic.push(seen);
   }
 
   plain(id: FigureId, value: number): void {

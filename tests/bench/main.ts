@@ -9,16 +9,18 @@
 import { type Bench, removeTree, shallowClone } from "./bench.ts";
 import { FIGURE_IDS, type FigureId, Recorder } from "./figures.ts";
 import { measureAcquire } from "./groups/acquire.ts";
+import { WRITE_FIGURES } from "./figures_write.ts";
 import { measureList } from "./groups/list.ts";
 import { measureBigBlob, measureMemory, prepareBigBlob } from "./groups/memory.ts";
 import { measureMount } from "./groups/mount.ts";
 import { measureReadAll } from "./groups/read_all.ts";
 import { measureScattered } from "./groups/scattered.ts";
+import { measureWrite, prepareWrite, recordPerRoundTrip } from "./groups/write.ts";
 import { describeMachine, describeRun } from "./machine.ts";
 import { type Group, GROUPS, type Options, parseOptions, USAGE, UsageError } from "./options.ts";
 import { prepareRepository } from "./repository.ts";
 import { startServer } from "./server.ts";
-import { render, rowsOf } from "./table.ts";
+import { render, type Row, rowsOf } from "./table.ts";
 import { World } from "./world.ts";
 
 const note = (text: string) => console.error(`bench: ${text}`);
@@ -52,6 +54,7 @@ async function measureRound(bench: Bench, round: number): Promise<void> {
   await group("read", "reading everything", () => measureReadAll(bench));
   await group("mount", "mount", () => measureMount(bench));
   await group("memory", "memory", () => measureMemory(bench));
+  await group("write", "writing", () => measureWrite(bench));
 }
 
 /** A figure nobody took was left out by `--only` or `--quick`; else its group has failed. */
@@ -72,6 +75,7 @@ async function measure(world: World, asked: Options): Promise<number> {
   const repository = await prepareRepository(options, serverRoot);
   const big = options.groups.has("big");
   if (big) await prepareBigBlob(serverRoot);
+  if (options.groups.has("write")) await prepareWrite(serverRoot);
   const bench: Bench = {
     options,
     world,
@@ -84,13 +88,21 @@ async function measure(world: World, asked: Options): Promise<number> {
   for (let round = 0; round < options.rounds; round++) await measureRound(bench, round);
   if (big) await attempt(bench, "a big file", () => measureBigBlob(bench));
   for (const ms of recorder.samples("addRepo").plain) recorder.plain("mountFromNothing", ms);
+  recordPerRoundTrip(recorder);
 
-  const facts = [...machine, ...describeRun(options, repository, Deno.args, bench.isRoot)];
+  const facts = [
+    ...machine,
+    ...describeRun(options, repository, Deno.args, bench.isRoot),
+    ...recorder.notes,
+  ];
   const rows = rowsOf(
     recorder,
     new Set(FIGURE_IDS.filter((id) => isLeftOut(id, recorder, options))),
   );
-  console.log(facts.map((fact) => `- ${fact}`).join("\n") + "\n\n" + render(rows));
+  const isWriting = ({ id }: Row) => id in WRITE_FIGURES;
+  const tables = [rows.filter((row) => !isWriting(row)), rows.filter(isWriting)]
+    .filter((table) => table.length > 0);
+  console.log([facts.map((fact) => `- ${fact}`).join("\n"), ...tables.map(render)].join("\n\n"));
   for (const problem of recorder.problems) console.log(`\nnot measured: ${problem}`);
   if (options.jsonPath !== null) {
     const all = { facts, rows, problems: recorder.problems };

@@ -23,6 +23,10 @@ export interface Row {
   readonly verdict: Verdict;
   readonly requests: number[];
   readonly wants: number[];
+  /** For each operation. */
+  readonly roundTrips: number[];
+  readonly processorUs: number[];
+  readonly maxRoundTrips: number | null;
 }
 
 export function median(values: readonly number[]): number {
@@ -39,7 +43,8 @@ export function rowsOf(recorder: Recorder, skipped: ReadonlySet<FigureId>): Row[
 
 function rowOf(recorder: Recorder, id: FigureId): Row {
   const figure: Figure = FIGURES[id];
-  const { afs, plain, traffic } = recorder.samples(id);
+  const { afs, plain, traffic, costs } = recorder.samples(id);
+  const roundTrips = costs.map((cost) => cost.roundTrips);
   const ratio = afs.length > 0 && plain.length > 0 ? median(afs) / median(plain) : null;
   return {
     id,
@@ -49,21 +54,43 @@ function rowOf(recorder: Recorder, id: FigureId): Row {
     plain,
     ratio,
     aim: figure.aim ?? null,
-    verdict: verdictOf(figure.aim, afs, ratio),
+    verdict: verdictOf(figure, afs, ratio, roundTrips),
     requests: traffic.map((one) => one.requests),
     wants: traffic.map((one) => one.wants),
+    roundTrips,
+    processorUs: costs.map((cost) => cost.processorUs),
+    maxRoundTrips: figure.roundTrips ?? null,
   };
 }
 
-function verdictOf(aim: Aim | undefined, afs: readonly number[], ratio: number | null): Verdict {
+function verdictOf(
+  { aim, roundTrips }: Figure,
+  afs: readonly number[],
+  ratio: number | null,
+  counted: readonly number[],
+): Verdict {
   if (afs.length === 0) return "not measured";
-  if (aim === undefined) return "";
-  const value = aim.of === "ratio" ? ratio : aim.of === "max" ? Math.max(...afs) : median(afs);
-  if (value === null) return "not measured";
-  return value <= aim.atMost ? "met" : "MISSED";
+  const verdicts: boolean[] = [];
+  if (aim !== undefined) {
+    const value = aim.of === "ratio" ? ratio : aim.of === "max" ? Math.max(...afs) : median(afs);
+    if (value === null) return "not measured";
+    verdicts.push(value <= aim.atMost);
+  }
+  if (roundTrips !== undefined) {
+    if (counted.length === 0) return "not measured";
+    verdicts.push(tenths(median(counted)) <= roundTrips);
+  }
+  if (verdicts.length === 0) return "";
+  return verdicts.every((met) => met) ? "met" : "MISSED";
 }
 
-/** Markdown. Values are medians, with the smallest and the largest sample behind them. */
+/** The first of a thousand operations may need one more. */
+const tenths = (value: number) => Math.round(value * 10) / 10;
+
+/**
+ * Markdown. Values are medians, with the smallest and the largest sample behind them. A column
+ * without any value is left out.
+ */
 export function render(rows: readonly Row[]): string {
   const header = [
     "figure",
@@ -74,24 +101,44 @@ export function render(rows: readonly Row[]): string {
     "verdict",
     "requests",
     "wants",
+    "round trips",
+    "each of them",
+    "processor of afs",
   ];
-  const cells = rows.map((row) => [
+  const all = rows.map((row) => [
     row.title,
     spread(row.afs, row.unit),
     spread(row.plain, row.unit),
     row.ratio === null ? "" : row.ratio.toFixed(2),
-    row.aim === null ? "" : aimText(row.aim, row.unit),
+    aimsText(row),
     row.verdict,
     spread(row.requests, "count"),
     spread(row.wants, "count"),
+    spread(row.roundTrips.map(tenths), "count"),
+    perRoundTrip(row),
+    spread(row.processorUs, "us"),
   ]);
-  const widths = header.map((title, i) =>
+  const used = header.map((_, i) => all.some((line) => line[i] !== ""));
+  const titles = header.filter((_, i) => used[i]);
+  const cells = all.map((line) => line.filter((_, i) => used[i]));
+  const widths = titles.map((title, i) =>
     Math.max(title.length, ...cells.map((line) => line[i]?.length ?? 0))
   );
   const line = (texts: readonly string[]) =>
     `| ${texts.map((text, i) => text.padEnd(widths[i] ?? 0)).join(" | ")} |`;
   const rule = line(widths.map((width) => "-".repeat(width)));
-  return [line(header), rule, ...cells.map(line)].join("\n");
+  return [line(titles), rule, ...cells.map(line)].join("\n");
+}
+
+function perRoundTrip({ unit, afs, roundTrips }: Row): string {
+  const each = median(roundTrips);
+  return unit === "us" && each >= 0.1 ? `${(median(afs) / each).toFixed(0)} µs` : "";
+}
+
+function aimsText({ aim, unit, maxRoundTrips }: Row): string {
+  const parts = aim === null ? [] : [aimText(aim, unit)];
+  if (maxRoundTrips !== null) parts.push(`${maxRoundTrips} round trips`);
+  return parts.join(", ");
 }
 
 function aimText(aim: Aim, unit: Unit): string {
@@ -109,7 +156,7 @@ function spread(values: readonly number[], unit: Unit): string {
 }
 
 function number(value: number, unit: Unit): string {
-  if (unit === "us") return value.toFixed(2);
+  if (unit === "us") return value.toFixed(value < 20 ? 2 : 0);
   if (unit === "count") return Number.isInteger(value) ? String(value) : value.toFixed(1);
   if (unit === "ms" && value < 10) return value.toFixed(1);
   return value.toFixed(0);

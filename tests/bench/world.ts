@@ -33,9 +33,9 @@ export class World {
     return world;
   }
 
-  /** A path below the temporary directory that was never given before. */
-  fresh(label: string): string {
-    return this.dir.at(`${label}-${++this.#count}`);
+  /** A path below a folder, by default the temporary directory, that was never given before. */
+  fresh(label: string, folder = this.dir.path): string {
+    return `${folder}/${label}-${++this.#count}`;
   }
 
   /** Whether a signal is ending the run: what fails now fails because of that. */

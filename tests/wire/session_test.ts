@@ -488,6 +488,16 @@ Deno.test("commands get a turn at least every 64 requests", () => {
   assert.deepEqual([...harness.requests], [1001]);
 });
 
+Deno.test("what wants no reply is not counted", () => {
+  const harness = new SessionHarness(new FakeFilesystem({ getattr: () => ATTRIBUTES }));
+  harness.device.push(getattrRequest(1, 1));
+  harness.device.push(request({ opcode: OP.FORGET, unique: 2 }, new Array(8).fill(0)));
+  harness.device.push(request({ opcode: OP.BATCH_FORGET, unique: 3 }, new Array(8).fill(0)));
+  harness.device.push(interruptRequest(4, 1));
+  harness.run();
+  assert.deepEqual([...harness.requests], [2]);
+});
+
 Deno.test("500 parked reads do not stop a local one, and all are answered in the end", () => {
   let here = false;
   const filesystem = new FakeFilesystem({
