@@ -88,6 +88,9 @@ async function runSuite(suite: Suite, places: readonly Place[], scale: Scale): P
 
 async function compareAll({ suites, scale }: Options): Promise<boolean> {
   const lab = await Lab.make();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    Deno.addSignalListener(signal, () => void lab.destroy().finally(() => Deno.exit(130)));
+  }
   try {
     await lab.startDaemon();
     const facts = await describeMachine(AFS, lab.dir.path);
@@ -100,7 +103,7 @@ async function compareAll({ suites, scale }: Options): Promise<boolean> {
     // A daemon that died or a mount that broke on the way shows here.
     await lab.sh('git -C "$1" status --porcelain >/dev/null', [lab.at("mnt", "mount")]);
     await lab.finish();
-    const short = scale.divisor === 1 ? "" : `, a ${scale.divisor}th of the operations`;
+    const short = scale.divisor === 1 ? "" : `, one in ${scale.divisor} of the operations`;
     console.log(
       [...facts, `places: a directory and mounts of the same commit${short}`]
         .map((fact) => `- ${fact}`).join("\n"),

@@ -14,7 +14,7 @@ const STRESSORS: Readonly<Record<string, number>> = {
   chown: 2000,
   "copy-file": 200,
   dentry: 4096,
-  dir: 8192,
+  dir: 2048,
   dirdeep: 200,
   dirmany: 100_000,
   dup: 500,
@@ -30,12 +30,12 @@ const STRESSORS: Readonly<Record<string, number>> = {
   getdent: 20_000,
   handle: 20_000,
   hdd: 5000,
-  inotify: 50,
+  inotify: 20,
   io: 20,
   "io-uring": 2000,
   iomix: 2000,
   lease: 20_000,
-  link: 200,
+  link: 2,
   locka: 20_000,
   lockf: 20_000,
   lockofd: 20_000,
@@ -49,7 +49,7 @@ const STRESSORS: Readonly<Record<string, number>> = {
   seek: 20_000,
   sendfile: 1000,
   splice: 20_000,
-  symlink: 100,
+  symlink: 2,
   "sync-file": 20,
   touch: 2000,
   utime: 5000,
@@ -58,7 +58,7 @@ const STRESSORS: Readonly<Record<string, number>> = {
 };
 
 /** Some stressors look at the count only between long rounds; this ends them. In seconds. */
-const AT_MOST_S = 40;
+const AT_MOST_S = 20;
 /** Makes directories for half of its time, then counts them while it removes them. */
 const DIRMANY_S = 6;
 

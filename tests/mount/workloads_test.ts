@@ -86,17 +86,20 @@ mountTest("workloads: tar out and in again, with every kind of file", async (lab
     chown 1234:5678 out/from/text/long.txt
     long=$(printf 'n%.0s' $(seq 255)); : >"out/from/$long"
     find out/from -exec touch -h -d '2020-01-02 03:04:05.678901234' {} +
-    flags='--sort=name --numeric-owner --format=pax --pax-option=delete=atime,delete=ctime --sparse'
-    tar -c $flags -f out/first.tar -C out/from .
+    flags='--sort=name --numeric-owner --format=pax'
+    pax=--pax-option=delete=atime,delete=ctime,exthdr.name=%d/Pax/%f
+    tar -c $flags $pax -f out/first.tar -C out/from .
     mkdir out/to; tar -xp -f out/first.tar -C out/to
     tar -d -f out/first.tar -C out/to
-    tar -c $flags -f out/second.tar -C out/to .
+    tar -c $flags $pax -f out/second.tar -C out/to .
     cmp out/first.tar out/second.tar && echo same
+    tar -c --sparse -f out/sparse.tar -C out/from sparse; mkdir out/holes
+    tar -x -f out/sparse.tar -C out/holes; cmp out/from/sparse out/holes/sparse && echo holes
     # And what the commit has, straight through a pipe.
     mkdir out/piped; tar -c c npm | tar -x -C out/piped
     diff -r c out/piped/c && diff -r npm out/piped/npm && echo piped`,
   );
-  assert.equal(output, "same\npiped\n");
+  assert.equal(output, "same\nholes\npiped\n");
 });
 
 mountTest("workloads: cp -a keeps links, modes, owners and times", async (lab) => {
@@ -196,13 +199,13 @@ for (const journal of ["wal", "delete"]) {
       db.exec("CREATE TABLE log (pid INTEGER, n INTEGER UNIQUE, padding BLOB)");
       db.close();
       const work = `cp '${dir.at("new.db")}' count.db
-        add() { '${Deno.execPath()}' run -A --no-check --quiet '${SQLITE_MAIN}' count.db "$@"; }
+        add() { exec '${Deno.execPath()}' run -A --no-check --quiet '${SQLITE_MAIN}' count.db "$@"; }
         add ${journal} 1000000 >/dev/null 2>&1 & victim=$!
         add ${journal} 100 >one & one=$!
         add ${journal} 100 >two & two=$!
         wait $one; wait $two
         kill -9 $victim; wait $victim 2>/dev/null || true
-        add ${journal} 1 >last
+        (add ${journal} 1) >last
         cat one two last`;
       const seen = { mode: journal, wentBack: 0, check: "ok" };
       for (const tree of [places.local, places.mount]) {
@@ -226,16 +229,16 @@ for (const journal of ["wal", "delete"]) {
 
 mountTest("workloads: npm install of local packages, and npm ci", async (lab) => {
   const places = await makePlaces(lab, await repository());
-  const flags = "--offline --no-audit --no-fund --loglevel=error";
+  const flags = "--offline --no-audit --no-fund --no-update-notifier --loglevel=error";
   const output = await same(
     lab,
     places,
     `cd npm
     npm install ${flags} >/dev/null; node index.js; node_modules/.bin/part-3
     rm -rf node_modules; npm ci ${flags} >/dev/null; node index.js
-    npm install ${flags} --install-links >/dev/null; node index.js; npm ls --all | wc -l`,
+    npm install ${flags} --install-links >/dev/null; node index.js`,
   );
-  assert.match(output, /^540\npart-3\n540\n540\n/);
+  assert.match(output, /^540\npart-3\n540\n540\n$/);
 }, { skip: await without("npm", "node") });
 
 mountTest("workloads: cargo build of a workspace, and again after a change", async (lab) => {
@@ -259,12 +262,10 @@ mountTest("workloads: go build of a module, and again after a change", async (la
   const output = await same(
     lab,
     places,
-    `cd go; export GOCACHE="$PWD/../out/go-cache" GOPATH="$PWD/../out/go-path" GOFLAGS=-buildvcs=false
-    export GOTOOLCHAIN=local GOPROXY=off
+    `cd go; export GOFLAGS=-buildvcs=false GOTOOLCHAIN=local GOPROXY=off
     go build -o ../out/program . ; ../out/program 2>&1
     sed -i 's/return 9/return 19/' part9/part9.go
     go build -o ../out/program . ; ../out/program 2>&1; go vet ./...`,
-    { ignore: "out/go-(cache|path)" },
   );
   assert.equal(output, "45\n55\n");
 }, { skip: await without("go") });
