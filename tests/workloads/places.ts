@@ -64,9 +64,18 @@ export async function inPlace(
 /** Where tools look for what they need, although HOME is the test's. */
 const TOOL_ENV: Readonly<Record<string, string>> = (() => {
   const home = Deno.env.get("HOME") ?? "";
-  const rustup = Deno.env.get("RUSTUP_HOME") ?? `${home}/.rustup`;
+  const network = ["http_proxy", "https_proxy", "no_proxy"].flatMap((name) => [
+    name,
+    name.toUpperCase(),
+  ]).concat("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CARGO_HTTP_CAINFO");
   return {
-    RUSTUP_HOME: rustup,
+    ...Object.fromEntries(network.flatMap((name) => {
+      const value = Deno.env.get(name);
+      return value === undefined ? [] : [[name, value]];
+    })),
+    RUSTUP_HOME: Deno.env.get("RUSTUP_HOME") ?? `${home}/.rustup`,
+    CARGO_HOME: Deno.env.get("CARGO_HOME") ?? `${home}/.cargo`,
+    npm_config_userconfig: `${home}/.npmrc`,
     DENO_DIR: Deno.env.get("DENO_DIR") ?? `${home}/.cache/deno`,
     GIT_AUTHOR_NAME: "T",
     GIT_AUTHOR_EMAIL: "t@example.com",
@@ -82,7 +91,7 @@ const TOOL_ENV: Readonly<Record<string, string>> = (() => {
 
 /**
  * Kinds, modes, link counts, sizes, link targets and bytes; what git says differs. Paths that match
- * the extended regular expression are left out; the root's \`.git\` always.
+ * the extended regular expression are left out; the root's `.git` always.
  */
 const STATE = `{
   find . -mindepth 1 ! -type d -printf '%P %y %m %n %s %l\\n'
