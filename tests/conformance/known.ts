@@ -1,4 +1,4 @@
-/** Cases that may differ from a local directory: each is the kernel's doing, or a choice of ours. */
+/** Cases that the mount may skip: each is the kernel's doing, or a choice of ours. */
 
 import type { PlaceName } from "./suite.ts";
 

@@ -60,10 +60,11 @@ async function makePlaces(lab: Lab): Promise<Place[]> {
   const repository = lab.at("remotes", "repository");
   await makeRepository(repository);
   const url = `file://${repository}`;
+  // Of the same length, and short: a socket's path has at most 107 bytes.
   const paths: Record<PlaceName, string> = {
-    local: lab.at("local"),
-    mount: await lab.mount(url, "mount", "--wait=history"),
-    "mount --xattr": await lab.mount(url, "xattr", "--wait=history", "--xattr"),
+    local: lab.at("dir", "l"),
+    mount: await lab.mount(url, "m", "--wait=history"),
+    "mount --xattr": await lab.mount(url, "x", "--wait=history", "--xattr"),
   };
   await git(["clone", "-q", url, paths.local]);
   return await Promise.all(PLACES.map(async (name, i) => {
@@ -101,7 +102,7 @@ async function compareAll({ suites, scale }: Options): Promise<boolean> {
       findings.push(await runSuite(suite, places, scale));
     }
     // A daemon that died or a mount that broke on the way shows here.
-    await lab.sh('git -C "$1" status --porcelain >/dev/null', [lab.at("mnt", "mount")]);
+    await lab.sh('git -C "$1" status --porcelain >/dev/null', [lab.at("mnt", "m")]);
     await lab.finish();
     const short = scale.divisor === 1 ? "" : `, one in ${scale.divisor} of the operations`;
     console.log(

@@ -55,7 +55,7 @@ export const pjdfstest: Suite = {
   async run(place: Place) {
     const configPath = `${place.scratch}/pjdfstest.toml`;
     await Deno.writeTextFile(configPath, await config());
-    const dir = `${place.path}/pjdfstest`;
+    const dir = `${place.path}/pjd`;
     await run("mkdir", [dir]);
     // Any other file system will do, for what must not cross from one to the other.
     const args = ["-c", configPath, "-p", dir, "-s", "/dev/shm"];

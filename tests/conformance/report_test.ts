@@ -57,7 +57,9 @@ Deno.test("report: where only some cases run, the others are not missed", () => 
   assert.equal(isGood(found), true);
 });
 
-Deno.test("report: a suite that broke is never good", () => {
+Deno.test("report: a suite that passes nothing, or broke, is never good", () => {
+  const nothing = [one("a", "failed")];
+  assert.equal(isGood([finding("fio", { local: nothing, mount: nothing })]), false);
   const found = [finding("fio", { local: new Error("no fio"), mount: new Error("no fio") })];
   assert.equal(isGood(found), false);
   assert.match(render(found, ["local", "mount"]), /broken: no fio/);
