@@ -106,12 +106,21 @@ export interface LogLine {
 
 /** A daemon process: our child, or one that a verb has put into the background. */
 export class Daemon {
+  #hasExited = false;
+
   constructor(
     readonly pid: number,
     readonly logPath: string,
     /** Resolves to the exit code; a signal n is 128 + n. Null: not our child. */
     readonly exited: Promise<number> | null,
-  ) {}
+  ) {
+    exited?.then(() => this.#hasExited = true);
+  }
+
+  /** Of a child that has ended the pid may be somebody else's by now. */
+  async isRunning(): Promise<boolean> {
+    return !this.#hasExited && await isAlive(this.pid);
+  }
 
   async log(): Promise<LogLine[]> {
     const text = await Deno.readTextFile(this.logPath).catch(() => "");
@@ -131,7 +140,7 @@ export class Daemon {
 
   /** Ends it; the exit code (0 for one in the background, which nobody can ask). */
   async stop(signal: Deno.Signal = "SIGTERM"): Promise<number> {
-    if (await isAlive(this.pid)) Deno.kill(this.pid, signal);
+    if (await this.isRunning()) Deno.kill(this.pid, signal);
     return await this.ended();
   }
 
@@ -187,6 +196,8 @@ export interface Parked {
   /** Exit code; a signal n is 128 + n. */
   readonly exited: Promise<number>;
   kill(signal: Deno.Signal): void;
+  /** SIGKILL for it and its children; nothing when it has ended. */
+  killGroup(): void;
 }
 
 /** What touch_main.ts prints. */
@@ -395,6 +406,9 @@ export class Lab {
       kill: (signal: Deno.Signal) => {
         if (alive) Deno.kill(child.pid, signal);
       },
+      killGroup: () => {
+        if (alive) killGroup(child.pid);
+      },
     };
     this.#parked.push(parked);
     return parked;
@@ -442,7 +456,7 @@ export class Lab {
     await Promise.all(this.#parked.map((parked) => withGuard(parked.exited, 30_000, "end")));
     if (this.#fusectl !== null) await run("umount", [this.#fusectl]);
     for (const daemon of [...this.#daemons, ...await this.background()]) {
-      const alive = await isAlive(daemon.pid);
+      const alive = await daemon.isRunning();
       const code = await daemon.stop();
       if (alive) assert.equal(code, 0, "exit code of the daemon");
     }
@@ -474,9 +488,9 @@ export class Lab {
 
   /** Whatever has happened: no process, no mount, no folder. */
   async destroy(): Promise<void> {
-    for (const { pid } of this.#parked) killGroup(pid);
-    for (const { pid } of [...this.#daemons, ...await this.background()]) {
-      if (await isAlive(pid)) await kill9(pid);
+    for (const parked of this.#parked) parked.killGroup();
+    for (const daemon of [...this.#daemons, ...await this.background()]) {
+      if (await daemon.isRunning()) await kill9(daemon.pid);
     }
     await Promise.all(this.#daemons.map(({ exited }) => exited));
     await Promise.all(this.#parked.map(({ exited }) => exited));
