@@ -5,7 +5,6 @@
  */
 
 import assert from "node:assert/strict";
-import { DatabaseSync } from "node:sqlite";
 import { ERRNO, FsError } from "../../src/errno.ts";
 import type { Oid } from "../../src/git/oid.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
@@ -13,6 +12,7 @@ import type { Name } from "../../src/path.ts";
 import { FakeObjects, fakeOid } from "../fakes/fake_objects.ts";
 import { OverlayWorld } from "../fakes/overlay_world.ts";
 import { PathDriver } from "../fakes/path_driver.ts";
+import { checkInvariants } from "../support/overlay_invariants.ts";
 
 const ROOT = fakeOid(0x100);
 const SRC = fakeOid(0x101);
@@ -178,33 +178,6 @@ class Stopper {
       get: (object, key) => key === "upper" ? upper : Reflect.get(object, key, object),
     });
   }
-}
-
-/** Rows and files fit together: the invariants of src/overlay/store.ts and overlay.ts. */
-function checkInvariants(dir: string, orderly: boolean): void {
-  const db = new DatabaseSync(`${dir}/overlay.sqlite`, { readOnly: true });
-  const none = (what: string, sql: string) => assert.deepEqual(db.prepare(sql).all(), [], what);
-  none(
-    "inodes have as many names as links",
-    "SELECT ino, nlink, (SELECT count(*) FROM dentry WHERE dentry.ino = inode.ino) AS names " +
-      "FROM inode WHERE ino <> 1 AND names <> nlink",
-  );
-  none(
-    "names lead to rows",
-    "SELECT ino FROM dentry WHERE ino NOT NULL AND ino NOT IN (SELECT ino FROM inode)",
-  );
-  none(
-    "names are in directories",
-    "SELECT parentIno FROM dentry WHERE parentIno NOT IN " +
-      `(SELECT ino FROM inode WHERE mode & ${0o170000} = ${0o040000})`,
-  );
-  none("attributes have rows", "SELECT ino FROM xattr WHERE ino NOT IN (SELECT ino FROM inode)");
-  const rows = db.prepare("SELECT ino FROM inode WHERE content = 2 ORDER BY ino").all()
-    .map((row) => String(row["ino"]));
-  db.close();
-  const files = [...Deno.readDirSync(`${dir}/upper`)].map(({ name }) => name);
-  for (const row of rows) assert.ok(files.includes(row), `${row} has its backing file`);
-  if (orderly) assert.deepEqual(files.sort(), rows.sort());
 }
 
 function copyDir(from: string): string {

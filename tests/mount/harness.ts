@@ -125,12 +125,21 @@ export interface LogLine {
 
 /** A daemon process: our child, or one that a verb has put into the background. */
 export class Daemon {
+  #hasExited = false;
+
   constructor(
     readonly pid: number,
     readonly logPath: string,
     /** Resolves to the exit code; a signal n is 128 + n. Null: not our child. */
     readonly exited: Promise<number> | null,
-  ) {}
+  ) {
+    exited?.then(() => this.#hasExited = true);
+  }
+
+  /** Of a child that has ended the pid may be somebody else's by now. */
+  async isRunning(): Promise<boolean> {
+    return !this.#hasExited && await isAlive(this.pid);
+  }
 
   async log(): Promise<LogLine[]> {
     const text = await Deno.readTextFile(this.logPath).catch(() => "");
@@ -150,7 +159,7 @@ export class Daemon {
 
   /** Ends it; the exit code (0 for one in the background, which nobody can ask). */
   async stop(signal: Deno.Signal = "SIGTERM"): Promise<number> {
-    if (await isAlive(this.pid)) Deno.kill(this.pid, signal);
+    if (await this.isRunning()) Deno.kill(this.pid, signal);
     return await this.ended();
   }
 
@@ -206,6 +215,8 @@ export interface Parked {
   /** Exit code; a signal n is 128 + n. */
   readonly exited: Promise<number>;
   kill(signal: Deno.Signal): void;
+  /** SIGKILL for it and its children; nothing when it has ended. */
+  killGroup(): void;
 }
 
 /** What touch_main.ts prints. */
@@ -336,8 +347,8 @@ export class Lab implements AsyncDisposable {
   /** All that were started here, in whatever way, and have not ended. */
   async daemons(): Promise<Daemon[]> {
     const all = [...this.#daemons, ...await this.background()];
-    const alive = await Promise.all(all.map(({ pid }) => isAlive(pid)));
-    return all.filter((_, i) => alive[i]);
+    const running = await Promise.all(all.map((daemon) => daemon.isRunning()));
+    return all.filter((_, i) => running[i]);
   }
 
   /** Ends the daemon that runs, if one does; waits until it is gone. */
@@ -418,6 +429,9 @@ export class Lab implements AsyncDisposable {
       kill: (signal: Deno.Signal) => {
         if (alive) Deno.kill(child.pid, signal);
       },
+      killGroup: () => {
+        if (alive) killGroup(child.pid);
+      },
     };
     this.#parked.push(parked);
     return parked;
@@ -495,7 +509,7 @@ export class Lab implements AsyncDisposable {
 
   /** Whatever has happened: no process, no mount, no folder. */
   async destroy(): Promise<void> {
-    for (const { pid } of this.#parked) killGroup(pid);
+    for (const parked of this.#parked) parked.killGroup();
     for (const { pid } of await this.daemons()) await kill9(pid);
     await Promise.all(this.#daemons.map(({ exited }) => exited));
     await Promise.all(this.#parked.map(({ exited }) => exited));
