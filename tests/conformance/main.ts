@@ -4,7 +4,7 @@
  * command line.
  */
 
-import { Lab } from "../mount/harness.ts";
+import { Lab, makeLab } from "../mount/harness.ts";
 import { describeMachine } from "../bench/machine.ts";
 import { AFS, allowFilter } from "../mount/harness.ts";
 import { git } from "../support/run.ts";
@@ -88,7 +88,7 @@ async function runSuite(suite: Suite, places: readonly Place[], scale: Scale): P
 }
 
 async function compareAll({ suites, scale }: Options): Promise<boolean> {
-  const lab = await Lab.make();
+  const lab = await makeLab(Lab);
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, () => void lab.destroy().finally(() => Deno.exit(130)));
   }

@@ -1,6 +1,6 @@
 /** A mounted repository and a plain directory with the same content, and who works in them. */
 
-import { allowFilter, type Daemon, Lab } from "../mount/harness.ts";
+import { allowFilter, type Daemon, Lab, makeLab } from "../mount/harness.ts";
 import { checkInvariants } from "../support/overlay_invariants.ts";
 import { run, waitFor } from "../support/run.ts";
 import { Actor } from "./actor.ts";
@@ -44,7 +44,7 @@ export class World {
   readonly #url: string;
 
   static async make(options: WorldOptions): Promise<World> {
-    const world = new World(await Lab.make(), options);
+    const world = new World(await makeLab(Lab), options);
     try {
       await world.#start();
       return world;

@@ -7,7 +7,7 @@
 import { describeMachine } from "../bench/machine.ts";
 import { median } from "../bench/table.ts";
 import { table } from "../conformance/report.ts";
-import { AFS, Lab } from "../mount/harness.ts";
+import { AFS, Lab, makeLab } from "../mount/harness.ts";
 import { commitFiles, inPlace, makePlaces, type Places, stateOf } from "./places.ts";
 import { cProject, type Files } from "./projects.ts";
 
@@ -135,7 +135,7 @@ async function prepare(lab: Lab, places: Places): Promise<void> {
 }
 
 async function measure(rounds: number): Promise<boolean> {
-  const lab = await Lab.make();
+  const lab = await makeLab(Lab);
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     Deno.addSignalListener(signal, () => void lab.destroy().finally(() => Deno.exit(130)));
   }
