@@ -4,9 +4,8 @@
  * command line.
  */
 
-import { Lab, makeLab } from "../mount/harness.ts";
 import { describeMachine } from "../bench/machine.ts";
-import { AFS, allowFilter } from "../mount/harness.ts";
+import { AFS, allowFilter, Lab, makeLab } from "../mount/harness.ts";
 import { git } from "../support/run.ts";
 import { fio } from "./fio.ts";
 import { fsx } from "./fsx.ts";
