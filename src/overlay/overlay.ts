@@ -112,13 +112,10 @@ export class Overlay {
   }
 }
 
-/** SQLITE_FULL, and write errors whose cause is a full disk, are ENOSPC; anything else is EIO. */
+/** SQLITE_FULL, which Deno gives as its message only, is ENOSPC; anything else is EIO. */
 function fsErrorOf(error: unknown): FsError {
   if (error instanceof FsError) return error;
   const message = messageOf(error);
-  const code = (error as { readonly errcode?: number }).errcode;
-  const full = code === SQLITE_FULL || /disk is full/.test(message);
-  return new FsError(full ? ERRNO.ENOSPC : ERRNO.EIO, message, { cause: error });
+  const errno = /disk is full/.test(message) ? ERRNO.ENOSPC : ERRNO.EIO;
+  return new FsError(errno, message, { cause: error });
 }
-
-const SQLITE_FULL = 13;
