@@ -161,16 +161,20 @@ function secondsAt(at: number): number {
   return statxView.getInt32(at + 4, true) * 0x100000000 + statxView.getUint32(at, true);
 }
 
+const CLOCK_REALTIME = 0;
 const CLOCK_REALTIME_COARSE = 5;
 const clockBytes = new Uint8Array(16);
 const clockView = new DataView(clockBytes.buffer);
 
 /**
  * The clock that file systems stamp files with (ktime_get_coarse_real_ts64), so that our own times
- * and those of backing files stand in the order in which things happened.
+ * and those of backing files stand in the order in which things happened. `precise`: not that of
+ * the last tick, some milliseconds ago, as where one change must be later than another.
  */
-export function fileClock(): { seconds: number; nanoseconds: number } {
-  libc.clock_gettime(CLOCK_REALTIME_COARSE, clockBytes);
+export function fileClock(
+  { precise }: { readonly precise: boolean } = { precise: false },
+): { seconds: number; nanoseconds: number } {
+  libc.clock_gettime(precise ? CLOCK_REALTIME : CLOCK_REALTIME_COARSE, clockBytes);
   return {
     seconds: Number(clockView.getBigInt64(0, true)),
     nanoseconds: clockView.getUint32(8, true),

@@ -7,13 +7,14 @@
  */
 
 import type { Inode } from "../overlay/inode.ts";
+import type { Time } from "../fuse/filesystem.ts";
 import type { OverlayStore } from "../overlay/store.ts";
 import type { Name } from "../path.ts";
 import { fileClock } from "../sys/mod.ts";
 import type { Directory } from "./directory.ts";
 import type { Node } from "./node_table.ts";
 import { OverlayEntries } from "./overlay_entries.ts";
-import type { View } from "./view.ts";
+import { isLater, type View } from "./view.ts";
 
 interface NameChange {
   readonly parent: Node;
@@ -32,8 +33,8 @@ export class Change {
   readonly #more: ((store: OverlayStore) => void)[] = [];
   /** Bases of the directories whose names change. */
   readonly #bases = new Map<Node, Directory | null>();
-  /** Now; every time that this change sets is the same. */
-  readonly time = fileClock();
+  /** Now: the last tick's, unless something was changed since that tick. */
+  #time: Time = fileClock();
 
   constructor(view: View) {
     this.#view = view;
@@ -54,16 +55,28 @@ export class Change {
     this.#rows.set(node, { ...this.row(node), ...fields });
   }
 
+  /** For what is new. */
+  get time(): Time {
+    return this.#time;
+  }
+
   /** As `set`, and its ctime is now. */
   touch(node: Node, fields: Partial<Inode> = {}): void {
-    const { seconds, nanoseconds } = this.time;
+    const { seconds, nanoseconds } = this.#timeAfter(node);
     this.set(node, { ...fields, ctimeSeconds: seconds, ctimeNanoseconds: nanoseconds });
   }
 
   /** A directory whose names changed: mtime and ctime are now. */
   touchDirectory(node: Node): void {
-    const { seconds, nanoseconds } = this.time;
+    const { seconds, nanoseconds } = this.#timeAfter(node);
     this.touch(node, { mtimeSeconds: seconds, mtimeNanoseconds: nanoseconds });
+  }
+
+  /** Whoever looks between two changes sees ctime move, however close they are. */
+  #timeAfter(node: Node): Time {
+    const shown = this.#view.ctimeOf(node);
+    if (!isLater(this.#time, shown)) this.#time = fileClock({ precise: true });
+    return this.#time;
   }
 
   /** A row that no node has yet. */

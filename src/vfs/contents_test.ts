@@ -144,3 +144,29 @@ Deno.test("what happens to a file while it is being copied", async (t) => {
     assert.equal(each.backing(), 0);
   });
 });
+
+Deno.test("ctime moves with each change, also within one tick of the clock", () => {
+  using each = world(bytes("the bytes"));
+  const { driver } = each;
+  driver.create("new");
+  driver.mkdir("dir");
+  const ctimeOf = (path: string) =>
+    driver.with(path, (node) => {
+      const { attr } = driver.filesystem.getattr(node);
+      return `${attr.ctimeSeconds}.${String(attr.ctimeNanoseconds).padStart(9, "0")}`;
+    });
+  for (let i = 0; i < 100; i++) {
+    const changes: [string, () => void][] = [
+      ["new", () => driver.setattr("new", { mode: 0o600 })],
+      ["file", () => driver.setattr("file", { uid: i })],
+      ["dir", () => driver.create(`dir/${i}`)],
+      ["new", () => driver.link("new", `dir/link-${i}`)],
+    ];
+    for (const [path, change] of changes) {
+      const before = ctimeOf(path);
+      change();
+      assert.ok(ctimeOf(path) > before, `${path} after round ${i}`);
+    }
+    driver.write("new", 0, "x");
+  }
+});

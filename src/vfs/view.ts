@@ -6,7 +6,7 @@
  */
 
 import { ERRNO, FsError } from "../errno.ts";
-import { type Attr, type Attributes, type Entry, Parked } from "../fuse/filesystem.ts";
+import { type Attr, type Attributes, type Entry, Parked, type Time } from "../fuse/filesystem.ts";
 import type { Oid } from "../git/oid.ts";
 import { CONTENT, type Inode } from "../overlay/inode.ts";
 import type { Overlay } from "../overlay/overlay.ts";
@@ -209,6 +209,18 @@ export class View {
     return { attr, attrTimeoutMs: known ? TTL_MS : 0 };
   }
 
+  /** As `attributes` would show it. Throws FsError. */
+  ctimeOf(node: Node): Time {
+    if (!node.hasBackingFile) {
+      const { inode } = node;
+      return inode === null
+        ? { seconds: this.options.timeSeconds, nanoseconds: 0 }
+        : rowCtime(inode);
+    }
+    const { attr } = this.attributes(node);
+    return { seconds: attr.ctimeSeconds, nanoseconds: attr.ctimeNanoseconds };
+  }
+
   #putUntouched(attr: Attr, node: Node): void {
     const { timeSeconds, uid, gid, gitfile } = this.options;
     attr.mode = BASE_MODES[node.kind];
@@ -227,7 +239,8 @@ export class View {
     attr.rdev = inode.rdev;
     if (inode.content === CONTENT.upper) {
       this.overlay.upper.stat(inode.ino, attr);
-      if (!isLater(inode, attr)) return;
+      const fileCtime = { seconds: attr.ctimeSeconds, nanoseconds: attr.ctimeNanoseconds };
+      if (!isLater(rowCtime(inode), fileCtime)) return;
     } else {
       attr.atimeSeconds = inode.atimeSeconds;
       attr.atimeNanoseconds = inode.atimeNanoseconds;
@@ -252,10 +265,13 @@ export class View {
   }
 }
 
-/** Whether the row changed after its backing file did. */
-function isLater(inode: Inode, attr: Attr): boolean {
-  if (inode.ctimeSeconds !== attr.ctimeSeconds) return inode.ctimeSeconds > attr.ctimeSeconds;
-  return inode.ctimeNanoseconds > attr.ctimeNanoseconds;
+export function isLater(time: Time, than: Time): boolean {
+  if (time.seconds !== than.seconds) return time.seconds > than.seconds;
+  return time.nanoseconds > than.nanoseconds;
+}
+
+function rowCtime({ ctimeSeconds, ctimeNanoseconds }: Inode): Time {
+  return { seconds: ctimeSeconds, nanoseconds: ctimeNanoseconds };
 }
 
 function setSize(attr: Attr, sizeBytes: number): void {
