@@ -330,6 +330,15 @@ export function fstat(fd: number): RawStat {
   return decodeStat();
 }
 
+const STATX_BTIME = 0x800;
+
+/** When something was made, nanoseconds since the epoch; links are not followed. */
+export function bornNs(dirFd: number, name: RawPath): bigint {
+  const flags = AT_SYMLINK_NOFOLLOW;
+  checked(libc.statx(dirFd, cstring(name), flags, STATX_BTIME, statxBuffer), "statx", name);
+  return statxView.getBigInt64(80, true) * 1_000_000_000n + BigInt(statxView.getUint32(88, true));
+}
+
 const linkBuffer = new Uint8Array(PATH_MAX * 2);
 
 /** readlinkat(2): the target's bytes. */
