@@ -85,8 +85,8 @@ const WORKLOADS: readonly Workload[] = [
     script: "grep -rlF 'module.exports = require' npm/node_modules | sort | sha256sum",
   },
   {
-    name: "rm -rf of the copy",
-    before: ":",
+    name: "rm -rf of a copy of node_modules",
+    before: "rm -rf out; mkdir out; cp -a npm/node_modules out/copy",
     script: "rm -rf out",
   },
   {

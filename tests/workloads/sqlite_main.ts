@@ -15,6 +15,10 @@ const read = db.prepare("SELECT n FROM counter");
 const add = db.prepare("UPDATE counter SET n = n + 1");
 const log = db.prepare("INSERT INTO log (pid, n, padding) VALUES (?, ?, zeroblob(3000))");
 
+// SQLite's locks are not fair: a writer that takes it again at once starves those that back off.
+const pause = new Int32Array(new SharedArrayBuffer(4));
+const PAUSE_MS = 5;
+
 let last = 0;
 let wentBack = 0;
 for (let i = 0; i < Number(count); i++) {
@@ -25,6 +29,7 @@ for (let i = 0; i < Number(count); i++) {
   last = n;
   log.run(Deno.pid, n);
   db.exec("COMMIT");
+  Atomics.wait(pause, 0, 0, PAUSE_MS * Math.random());
 }
 const check = db.prepare("PRAGMA integrity_check").get()?.["integrity_check"];
 db.close();
