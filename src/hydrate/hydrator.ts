@@ -40,6 +40,8 @@ const SIZES_MAX = 50_000;
 const SIZES_PER_MESSAGE = 5000;
 /** Blobs of a batch that are looked at without a pause: about 10 ms. */
 const LOOKED_AT_ONCE = 1000;
+/** Trees read for lookahead without a pause: some ms. */
+const PREPARED_AT_ONCE = 64;
 /** Below this a whole commit costs a server more than its blobs. */
 const WHOLE_MIN_BLOBS = 200;
 /** Progress is told to waiting mounts at most so often. */
@@ -339,7 +341,9 @@ export class Hydrator {
       this.#askAgain(batch, fetched.left);
     };
     try {
-      await this.#fetchAll(batch, options, take);
+      const fetching = this.#fetchAll(batch, options, take);
+      this.#prepareLookahead(batch);
+      await fetching;
     } catch (error) {
       failure = messageOf(error);
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
@@ -370,6 +374,18 @@ export class Hydrator {
       durationMs,
       error: failure,
     }, []);
+  }
+
+  /** While the remote is waited for: the next miss may need it. */
+  #prepareLookahead(batch: Batch): void {
+    const lookaheads = new Set(batch.misses.values().map(({ mount }) => mount.lookahead));
+    const step = () => {
+      for (const lookahead of lookaheads) {
+        if (lookahead.prepare(PREPARED_AT_ONCE)) lookaheads.delete(lookahead);
+      }
+      if (lookaheads.size > 0 && !this.#stopping.signal.aborted) setTimeout(step);
+    };
+    setTimeout(step);
   }
 
   /** What was left out: in the next batch when somebody waits for it, else at the next miss. */

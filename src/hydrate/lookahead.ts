@@ -34,6 +34,17 @@ const HURRY_MS = 250;
 const BURST_MISSES = 24;
 const BURST_MS = 2_000;
 
+/** Blobs of directories that are kept: a tree of many files is scanned at once. */
+const DIRECTORY_BLOBS_MAX = 50_000;
+
+/** The order of directories, as far as it was read. */
+interface Walk {
+  readonly order: Oid[];
+  readonly position: Map<Oid, number>;
+  blobs: number;
+  readonly stack: Oid[];
+}
+
 export interface Ahead {
   /** Blobs to bring besides the one asked for, in the order of the walk. */
   readonly oids: readonly Oid[];
@@ -47,9 +58,13 @@ export class Lookahead {
   readonly #rootTreeOid: Oid;
   /** Directories in preorder, each once, when all are in the base. */
   #order: Oid[] | null = null;
+  #walk: Walk | null = null;
   #blobs = 0;
   #position: ReadonlyMap<Oid, number> = new Map();
-  readonly #directories = new LRUCache<Oid, readonly Oid[]>({ max: 256 });
+  readonly #directories = new LRUCache<Oid, readonly Oid[]>({
+    maxSize: DIRECTORY_BLOBS_MAX,
+    sizeCalculation: (oids) => oids.length + 1,
+  });
   /** Directories of which every blob was asked for already. */
   readonly #complete = new Set<Oid>();
   #window = 1;
@@ -162,31 +177,55 @@ export class Lookahead {
   }
 
   #positionOf(treeOid: Oid): number | undefined {
-    if (this.#order === null) this.#readOrder();
+    this.prepare(Infinity);
     return this.#position.get(treeOid);
   }
 
-  #readOrder(): void {
-    if (!this.#base.isIndexed(this.#rootTreeOid)) return;
-    const order: Oid[] = [];
-    const position = new Map<Oid, number>();
-    let blobs = 0;
-    const stack: Oid[] = [this.#rootTreeOid];
-    for (let oid = stack.pop(); oid !== undefined; oid = stack.pop()) {
-      // Once, however often it occurs: a hostile tree holds its subtrees a billion times.
-      if (position.has(oid)) continue;
-      const raw = this.#base.tree(oid);
-      if (raw === null) return;
-      position.set(oid, order.length);
-      order.push(oid);
-      const { entries } = parseTree(raw, this.#format);
-      const below = entries.filter(({ kind }) => kind === "directory");
-      blobs += entries.length - below.length;
-      for (const entry of below.reverse()) stack.push(entry.oid);
+  /**
+   * Reads so many trees of the order of directories, of which the second miss needs all. False:
+   * there are more. It may be called while nothing else is to be done.
+   */
+  prepare(trees: number): boolean {
+    if (this.#order !== null) return true;
+    if (this.#walk === null) {
+      if (!this.#base.isIndexed(this.#rootTreeOid)) return true;
+      this.#walk = { order: [], position: new Map(), blobs: 0, stack: [this.#rootTreeOid] };
     }
-    this.#blobs = blobs;
-    this.#position = position;
-    this.#order = order;
+    const walk = this.#walk;
+    for (let read = 0; read < trees;) {
+      const oid = walk.stack.pop();
+      if (oid === undefined) {
+        this.#blobs = walk.blobs;
+        this.#position = walk.position;
+        this.#order = walk.order;
+        this.#walk = null;
+        return true;
+      }
+      // Once, however often it occurs: a hostile tree holds its subtrees a billion times.
+      if (walk.position.has(oid)) continue;
+      const raw = this.#base.tree(oid);
+      if (raw === null) {
+        this.#walk = null;
+        return true;
+      }
+      read++;
+      this.#visit(walk, oid, raw);
+    }
+    return false;
+  }
+
+  #visit(walk: Walk, oid: Oid, raw: Uint8Array): void {
+    walk.position.set(oid, walk.order.length);
+    walk.order.push(oid);
+    const blobs: Oid[] = [];
+    const below: Oid[] = [];
+    for (const { kind, oid: entryOid } of parseTree(raw, this.#format).entries) {
+      if (kind === "directory") below.push(entryOid);
+      else if (kind !== "gitlink") blobs.push(entryOid);
+    }
+    walk.blobs += blobs.length;
+    this.#directories.set(oid, blobs);
+    for (const entryOid of below.reverse()) walk.stack.push(entryOid);
   }
 
   /** Whether at most NEAR incomplete directories lie between the last window and `position`. */
