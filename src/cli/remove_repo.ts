@@ -13,7 +13,9 @@ import { Session } from "./session.ts";
 
 export function removeRepoCommand(): Command {
   const command = new Command("remove-repo")
-    .description("unmount a repository and remove it; refuses while commits exist only here")
+    .description(
+      "unmount a repository and remove it; refuses while commits or changes may exist only here",
+    )
     .argument("[dir]", "where it is mounted")
     .option("--force", "also when something is lost by it, or it is in use")
     .option("-n, --dry-run", "only say what would be removed and lost");

@@ -37,14 +37,14 @@ import { keepCredentials } from "../repo/credentials.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
-import { removeRepo, whatExistsOnlyHere } from "../repo/remove.ts";
+import { removeRepo } from "../repo/remove.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
 import type { MountResult, Params, Progress, Result, Selector } from "../control/api.ts";
 import type { Context, Handlers } from "../control/server.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
-import { changesOf } from "./overlay_changes.ts";
+import { lossesOf, wouldLose } from "./losses.ts";
 import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
 
@@ -233,18 +233,15 @@ export class Service implements Handlers {
     context: Context,
   ): Promise<Result<"remove-repo">> =>
     this.#withRepo(params.repo, context, async (record) => {
-      const onlyHere = await this.#onlyHere(record, params.force);
+      const onlyHere = await lossesOf(record, this.#layout, params.force);
       const { name: repo, mountPoint } = record;
       if (params.dryRun) return { repo, mountPoint, removed: false, onlyHere };
       if (onlyHere.length > 0 && !params.force) {
-        throw new Failure(
-          "failed",
-          `Cannot remove ${repo}: ${onlyHere.join(", ")} would be lost, which are on no remote ` +
-            "branch; push what is to be kept, or add --force",
-        );
+        throw wouldLose(repo, onlyHere);
       }
       if (this.#isMounted(record)) {
         await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
+        await this.#refuseLate(record, params.force);
       }
       await this.#remove(record);
       // What was there before is somebody's, and so is what somebody has put something into.
@@ -485,27 +482,13 @@ export class Service implements Handlers {
     this.#options.live?.history.ensure(record);
   }
 
-  /** What removal would lose. Not knowing is a reason to refuse, unless forced. */
-  async #onlyHere(record: RepoRecord, force: boolean): Promise<string[]> {
-    try {
-      const commits = await whatExistsOnlyHere(record, this.#layout);
-      const { created, modified, deleted } = await changesOf(record, this.#layout);
-      const changes = created + modified + deleted;
-      return [
-        ...commits.map(({ where, count }) => `${plural(count, "commit")} on ${where}`),
-        ...(changes === 0 ? [] : [`${plural(changes, "change")} in the work tree`]),
-      ];
-    } catch (error) {
-      if (force) return ["what its git directory and overlay hold, which cannot be read"];
-      throw new Failure(
-        "failed",
-        `Cannot remove ${record.name}: its git directory or overlay cannot be read (${
-          messageOf(error)
-        }), so ` +
-          "it may hold work that is nowhere else; add --force to remove it all the same",
-        { cause: error },
-      );
-    }
+  /** Somebody may have written between the first look and the unmount. */
+  async #refuseLate(record: RepoRecord, force: boolean): Promise<void> {
+    if (force) return;
+    const onlyHere = await lossesOf(record, this.#layout, force);
+    if (onlyHere.length === 0) return;
+    await this.#mountRegistered(record);
+    throw wouldLose(record.name, onlyHere);
   }
 
   /** Removes a repository that is not mounted. */
@@ -545,10 +528,6 @@ function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): 
   if (params.ownerGiven && (params.uid !== record.uid || params.gid !== record.gid)) {
     throw fail(`"${record.name}" for user ${record.uid}, group ${record.gid} is registered there`);
   }
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function baseName(dir: string): string {

@@ -41,7 +41,7 @@ export const INIT_FLAGS: readonly InitFlag[] = [
   want(18, "FUSE_PARALLEL_DIROPS", "lookups in one directory need not wait for each other"),
   refuse(19, "FUSE_HANDLE_KILLPRIV", "version 2 is asked for"),
   refuse(20, "FUSE_POSIX_ACL", "no ACLs in a repository"),
-  refuse(21, "FUSE_ABORT_ERROR", "ENODEV ends the session in both cases"),
+  want(21, "FUSE_ABORT_ERROR", "an aborted mount is still in the tree, an unmounted one is not"),
   want(22, "FUSE_MAX_PAGES", "reads and writes of up to 1 MiB"),
   want(23, "FUSE_CACHE_SYMLINKS", "link targets do not change under a node"),
   want(24, "FUSE_NO_OPENDIR_SUPPORT", "opendir costs no round trip, listings are cached"),

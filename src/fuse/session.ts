@@ -68,7 +68,7 @@ export interface SessionOptions {
   readonly now?: () => number;
 }
 
-export type SessionEnd = "unmounted" | "aborted" | "refused" | "failed";
+export type SessionEnd = "unmounted" | "stopped" | "aborted" | "refused" | "failed";
 
 /** What one READ, READDIR or WRITE carries: 256 pages, the kernel's own limit too. */
 const MAX_DATA_BYTES = 1024 * 1024;

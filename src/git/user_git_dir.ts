@@ -367,28 +367,37 @@ export async function localCommits(
   published: Iterable<Oid>,
 ): Promise<LocalCommits[]> {
   const run = runOptions(dir);
-  const [refs, tracking, head] = await Promise.all([
-    readRefs(run, ["refs/heads", "refs/tags", "refs/stash"]),
-    readRefs(run, ["refs/remotes"]),
+  const [refs, head] = await Promise.all([
+    readRefs(run, ["refs"]),
     readHead(dir).catch(() => ({ ref: null, commitOid: null })),
   ]);
-  const known = new Set<string>([...published, ...tracking.values()]);
+  const isRemote = (name: string) => name.startsWith("refs/remotes/");
+  const tracking = [...refs].filter(([name]) => isRemote(name)).map(([, value]) => value);
+  const known = new Set<string>([...published, ...tracking]);
   const starts = new Map<string, string>();
-  for (const [name, value] of refs) if (!known.has(value)) starts.set(describeRef(name), value);
+  for (const [name, value] of refs) {
+    if (!isRemote(name) && !known.has(value)) starts.set(describeRef(name), value);
+  }
   if (head.ref === null && head.commitOid !== null && !known.has(head.commitOid)) {
     starts.set("HEAD", head.commitOid);
   }
   const found: LocalCommits[] = [];
+  // Thousands of tags that lead to nothing new are one question.
+  if (await countNew(run, [...starts.values()], known) === 0) return found;
   for (const [where, start] of starts) {
-    const count = where === "stash" ? await countStashes(run) : await countNew(run, start, known);
+    const count = where === "stash" ? await countStashes(run) : await countNew(run, [start], known);
     if (count > 0) found.push({ where, count });
   }
   return found;
 }
 
-/** Commits reachable from `start` and from none of the known ones. */
-async function countNew(run: RunOptions, start: string, known: Set<string>): Promise<number> {
-  const lines = [start, ...[...known].map((value) => `^${value}`)].join("\n");
+/** Commits reachable from one of `starts` and from none of the known ones. */
+async function countNew(
+  run: RunOptions,
+  starts: readonly string[],
+  known: Set<string>,
+): Promise<number> {
+  const lines = [...starts, ...[...known].map((value) => `^${value}`)].join("\n");
   const text = await gitText(["rev-list", "--count", "--ignore-missing", "--stdin"], {
     ...run,
     stdin: new TextEncoder().encode(`${lines}\n`),
@@ -400,6 +409,18 @@ async function countNew(run: RunOptions, start: string, known: Set<string>): Pro
 async function countStashes(run: RunOptions): Promise<number> {
   const text = await gitText(["rev-list", "--walk-reflogs", "refs/stash", "--"], run);
   return text === "" ? 1 : text.split("\n").length;
+}
+
+/**
+ * Files that are staged and not committed: their content may be nowhere else. Reads index and
+ * trees, never a work tree. Runs as the owner. Throws GitError.
+ */
+export async function stagedCount(dir: UserGitDir): Promise<number> {
+  const { commitOid } = await readHead(dir);
+  if (commitOid === null) return 0;
+  const args = ["diff-index", "--cached", "--no-renames", "--name-only", "-z", commitOid, "--"];
+  const { stdout } = await runGit(args, runOptions(dir));
+  return stdout.filter((byte) => byte === 0).length;
 }
 
 function describeRef(name: string): string {

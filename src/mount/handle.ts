@@ -92,12 +92,16 @@ export class MountHandle {
     if (this.#mounted === null) return;
     const { device } = this.#mounted;
     if (options.lazy) await within(FLUSH_MS, flushServed(device));
-    const errno = await within(FLUSH_MS, unmountServed(device, options));
+    const unmounting = unmountServed(device, options);
+    // What must not refuse must not wait either.
+    const errno = options.lazy ? await within(FLUSH_MS, unmounting) : await unmounting;
     if (errno !== undefined && errno !== 0) {
       throw unmountFailure(this.#config.mountPoint, errno);
     }
-    // Who is still inside after a lazy unmount gets errors from now on, not a hung call.
-    if (options.lazy) this.send({ kind: "stop" });
+    // Another mount namespace may hold it still.
+    if (!options.lazy) await within(FLUSH_MS, this.closed);
+    // Who is still inside gets errors from now on, not a hung call.
+    this.send({ kind: "stop" });
   }
 
   #onEvent(event: MountEvent): void {

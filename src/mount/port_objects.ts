@@ -49,7 +49,8 @@ export class PortObjects implements Objects {
   readonly #now: () => number;
   readonly #directories = new LRUCache<Oid, Directory>({
     maxSize: DIRECTORY_ENTRIES_MAX,
-    sizeCalculation: (directory) => directory.entries.length + 1,
+    // One that is larger than all of the room is kept alone, not parsed again for each look.
+    sizeCalculation: ({ entries }) => Math.min(entries.length + 1, DIRECTORY_ENTRIES_MAX),
   });
   readonly #contents = new LRUCache<Oid, Uint8Array<ArrayBuffer>>({
     maxSize: CONTENT_BYTES_MAX,
@@ -189,6 +190,13 @@ export class PortObjects implements Objects {
     }
   }
 
+  /** What was found here is to be kept by the base: a size once told is never unknown again. */
+  tellSizes(): void {
+    if (this.#untold.length === 0) return;
+    this.#ask({ kind: "sizes", sizes: this.#untold });
+    this.#untold = [];
+  }
+
   /** No answer came: the next who needs it asks again. */
   forgetAsked(key: string): void {
     this.#asked.delete(key);
@@ -208,8 +216,7 @@ export class PortObjects implements Objects {
     this.#contents.set(oid, bytes);
     this.#sizes.set(oid, bytes.length);
     if (this.#untold.push([oid, bytes.length]) >= UNTOLD_MAX) {
-      this.#ask({ kind: "sizes", sizes: this.#untold });
-      this.#untold = [];
+      this.tellSizes();
     }
     return bytes.length;
   }

@@ -55,12 +55,25 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
   const log = logger("mount").with({ repo: config.repoName });
   let base: BaseStore | null = null;
   let overlay: Overlay | null = null;
+  let objects: PortObjects;
+  let filesystem: MergedFilesystem;
   let mount: FuseMount;
+  const soon: string[] = [];
   try {
-    // First: a damaged database must not leave a mount that nobody answers.
+    // First all that reads: a damaged database must not leave a mount that nobody answers.
     base = new BaseStore(config.basePath as HostPath);
     overlay = new Overlay(config.overlayDir as HostPath, {
       warn: (message, fields) => log.warn(message, fields),
+    });
+    const packs = new PackReader(new PackDirectory(config.packDir), config.objectFormat);
+    objects = new PortObjects(base, packs, config.objectFormat, tell);
+    filesystem = filesystemOf(config, objects, overlay, {
+      invalidateListing: (nodeid) => session.invalidateListing(nodeid),
+      wakeSoon: (key) => {
+        soon.push(key);
+        // The loop would sleep.
+        signalEventFd(eventFd);
+      },
     });
     mount = mountFuse(config);
   } catch (error) {
@@ -71,17 +84,6 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     return;
   }
   const { fd, device } = mount;
-  const packs = new PackReader(new PackDirectory(config.packDir), config.objectFormat);
-  const objects = new PortObjects(base, packs, config.objectFormat, tell);
-  const soon: string[] = [];
-  const filesystem = filesystemOf(config, objects, overlay, {
-    invalidateListing: (nodeid) => session.invalidateListing(nodeid),
-    wakeSoon: (key) => {
-      soon.push(key);
-      // The loop would sleep.
-      signalEventFd(eventFd);
-    },
-  });
   const session: Session = new Session({
     device: fuseDevice(fd, eventFd),
     filesystem,
@@ -90,6 +92,7 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
       clearEventFd(eventFd);
       for (const key of soon.splice(0)) session.wake(key);
       drain(port as unknown as NodeMessagePort, session, objects);
+      objects.tellSizes();
     },
     onExpired: (key) => objects.forgetAsked(key),
     requests: new Float64Array(requests),
@@ -102,8 +105,9 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     log.error("Mount worker has ended", { error: messageOf(error) });
   }
   closeFd(fd);
-  // Nobody answers there any more, whatever ended it: it must not stay in the tree.
-  const errno = unmountDevice(device, { lazy: true });
+  // Nobody answers there any more: it must not stay in the tree. What was unmounted is not there,
+  // and its device number may be another file system's by now.
+  const errno = cause === "unmounted" ? 0 : unmountDevice(device, { lazy: true });
   if (errno !== 0) log.error("Dead mount is left", { mountPoint: config.mountPoint, errno });
   objects.close();
   closeOverlay(filesystem, overlay, log);
@@ -153,7 +157,7 @@ function drain(port: NodeMessagePort, session: Session, objects: PortObjects): v
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const command = received.message as MountCommand;
-    if (command.kind === "stop") session.finish("unmounted");
+    if (command.kind === "stop") session.finish("stopped");
     else if (command.kind === "progress") session.postponeDeadlines();
     else {
       for (const key of objects.accept(command)) session.wake(key);

@@ -4,6 +4,10 @@
  * Write order, so that a kill at any point leaves the state before or after a system call:
  *  - what is made:    backing file, then row
  *  - what is removed: row, then backing file
+ * After a power failure the rows may be those from before, as far as no sync has reached them. So a
+ * backing file that a sync has made durable is removed only when its row's end is durable too, and
+ * the bytes of a copy-up are durable before its row.
+ *
  * A backing file without a row that says `upper` is nobody's; the next one to open the overlay after
  * a kill removes it. A file that is unlinked but open has no row any more: it is one of those.
  *
@@ -14,10 +18,18 @@
 import { ERRNO, FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
+import type { FileStat } from "../sys/mod.ts";
 import type { Inode } from "./inode.ts";
 import { Reserve } from "./reserve.ts";
 import { OverlayStore } from "./store.ts";
 import { Upper } from "./upper.ts";
+
+/** Numbers of young files that are kept; forgotten ones are removed as durable ones are. */
+const YOUNG_MAX = 100_000;
+/** So many durable files, or so many bytes of them, are removed with one sync of the rows. */
+const DOOMED_MAX = 64;
+const DOOMED_BYTES_MAX = 4 * 1024 * 1024;
+const BLOCK_BYTES = 512;
 
 export interface OverlayLog {
   warn(message: string, fields: Record<string, unknown>): void;
@@ -27,6 +39,11 @@ export class Overlay {
   readonly store: OverlayStore;
   readonly upper: Upper;
   readonly #reserve: Reserve;
+  /** Backing files that were made since the start and that no fsync has reached. */
+  readonly #young = new Set<number>();
+  /** Backing files without a row, to be removed when the disk knows that they have none. */
+  #doomed: number[] = [];
+  #doomedBytes = 0;
   /** A backing file could not be removed. */
   #leftBehind = false;
 
@@ -34,14 +51,24 @@ export class Overlay {
   constructor(dir: HostPath, log: OverlayLog) {
     const upperDir = `${dir}/upper` as HostPath;
     Deno.mkdirSync(upperDir, { recursive: true, mode: 0o700 });
-    this.store = new OverlayStore(`${dir}/overlay.sqlite` as HostPath);
+    this.#reserve = new Reserve(`${dir}/reserve` as HostPath);
+    this.store = this.#openStore(`${dir}/overlay.sqlite` as HostPath);
     this.upper = new Upper(
       upperDir,
       (ino) => log.warn("Backing file was lost; it is empty now", { ino }),
     );
-    this.#reserve = new Reserve(`${dir}/reserve` as HostPath);
     if (!this.store.open()) this.#removeOrphans();
     this.#reserve.take();
+  }
+
+  /** On a full disk too, so that somebody can make room through the mount. */
+  #openStore(path: HostPath): OverlayStore {
+    try {
+      return new OverlayStore(path);
+    } catch (error) {
+      if (!this.#reserve.give()) throw error;
+      return new OverlayStore(path);
+    }
   }
 
   /**
@@ -74,28 +101,80 @@ export class Overlay {
     }
   }
 
-  /** Removes a backing file whose row is gone. Never throws: the next start would remove it. */
+  /** An empty backing file, to be followed by its row. Throws FsError. */
+  createBackingFile(ino: number): number {
+    const fd = this.upper.create(ino);
+    if (this.#young.size >= YOUNG_MAX) this.#young.clear();
+    this.#young.add(ino);
+    return fd;
+  }
+
+  /**
+   * Removes a backing file whose row is gone. What an fsync has made durable stays until the disk
+   * knows that its row is gone: after a power failure the row may be there again, and must find its
+   * bytes. Never throws: the next start would remove it.
+   */
   removeBackingFile(ino: number): void {
-    try {
-      this.upper.remove(ino);
-    } catch {
-      this.#leftBehind = true;
+    if (this.#young.delete(ino)) {
+      this.#remove(ino);
+      this.#reserve.take();
       return;
+    }
+    this.#doomed.push(ino);
+    this.#doomedBytes += this.#bytesOf(ino);
+    this.upper.release(ino);
+    if (this.#doomed.length < DOOMED_MAX && this.#doomedBytes < DOOMED_BYTES_MAX) return;
+    try {
+      this.sync(null, { dataOnly: false });
+    } catch {
+      // They wait for the next one.
     }
     this.#reserve.take();
   }
 
   /** fsync(2): returns when the disk has the file's bytes and every row. Throws FsError. */
   sync(inode: Inode | null, options: { readonly dataOnly: boolean }): void {
-    if (inode !== null) this.upper.sync(inode.ino, options);
+    if (inode !== null) {
+      this.upper.sync(inode.ino, options);
+      this.#young.delete(inode.ino);
+    }
     try {
       this.store.sync();
     } catch (error) {
       throw fsErrorOf(error);
     }
+    this.#doomedBytes = 0;
+    for (const ino of this.#doomed.splice(0)) this.#remove(ino);
+  }
+
+  /** The disk has the bytes: from here on a row may be as durable as what it replaces. */
+  syncBackingFile(ino: number): void {
+    this.upper.sync(ino, { dataOnly: true });
+    this.#young.delete(ino);
+  }
+
+  #remove(ino: number): void {
+    try {
+      this.upper.remove(ino);
+    } catch {
+      this.#leftBehind = true;
+    }
+  }
+
+  #bytesOf(ino: number): number {
+    try {
+      return this.upper.stat(ino, newStat()).blocks * BLOCK_BYTES;
+    } catch {
+      return 0;
+    }
   }
 
   close(): void {
+    try {
+      this.sync(null, { dataOnly: false });
+    } catch {
+      this.#leftBehind = true;
+    }
     this.upper.close();
     this.store.close({ clean: !this.#leftBehind });
   }
@@ -107,9 +186,24 @@ export class Overlay {
   }
 
   #removeOrphans(): void {
+    // What a killed process has removed may be in the log only.
+    this.store.sync();
     const owned = this.store.inosWithBackingFile();
     for (const ino of this.upper.inos()) if (!owned.has(ino)) this.upper.remove(ino);
   }
+}
+
+function newStat(): FileStat {
+  return {
+    sizeBytes: 0,
+    blocks: 0,
+    atimeSeconds: 0,
+    atimeNanoseconds: 0,
+    mtimeSeconds: 0,
+    mtimeNanoseconds: 0,
+    ctimeSeconds: 0,
+    ctimeNanoseconds: 0,
+  };
 }
 
 /** SQLITE_FULL, which Deno gives as its message only, is ENOSPC; anything else is EIO. */

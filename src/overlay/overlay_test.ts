@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { tempDir } from "../../tests/support/run.ts";
 import type { Oid } from "../git/oid.ts";
 import type { HostPath, Name } from "../path.ts";
 import { pwriteAll } from "../sys/mod.ts";
 import { CONTENT, type Inode } from "./inode.ts";
 import { Overlay } from "./overlay.ts";
+import { Reserve } from "./reserve.ts";
 import { OverlayReader } from "./store.ts";
 
 const FIRST_INO = 2 ** 52;
@@ -201,4 +203,63 @@ Deno.test("a small change writes a few KiB, since fsync has to write all of it a
   for (let i = 0; i < 3000; i++) create(count + i);
   assert.equal(Deno.statSync(dir.at("overlay.sqlite-shm")).size, 32768);
   overlay.close();
+});
+
+Deno.test("what an fsync made durable stays until the disk knows that its row is gone", async () => {
+  await using dir = await tempDir();
+  const overlay = open(dir.path);
+  const [kept, young] = [inode(FIRST_INO), inode(FIRST_INO + 1)];
+  for (const each of [kept, young]) {
+    overlay.createBackingFile(each.ino);
+    overlay.commit((store) => store.putInode(each));
+  }
+  overlay.sync(kept, { dataOnly: false });
+  for (const { ino } of [kept, young]) {
+    overlay.commit((store) => store.deleteInode(ino));
+    overlay.removeBackingFile(ino);
+  }
+  assert.deepEqual(overlay.upper.inos(), [kept.ino]);
+  overlay.sync(null, { dataOnly: false });
+  assert.deepEqual(overlay.upper.inos(), []);
+  overlay.close();
+});
+
+Deno.test("many durable files are removed with few syncs, and a big one at once", async () => {
+  await using dir = await tempDir();
+  const overlay = open(dir.path);
+  for (let ino = 1; ino <= 200; ino++) overlay.upper.create(ino);
+  pwriteAll(overlay.upper.create(1000), new Uint8Array(5 << 20).fill(1), 0);
+  for (let ino = 1; ino <= 200; ino++) overlay.removeBackingFile(ino);
+  assert.ok(overlay.upper.inos().length < 70);
+  overlay.removeBackingFile(1000);
+  assert.deepEqual(overlay.upper.inos(), []);
+  overlay.close();
+});
+
+Deno.test("the first fsync after a kill reaches what was written before it", async () => {
+  await using dir = await tempDir();
+  const killed = open(dir.path);
+  killed.createBackingFile(FIRST_INO);
+  killed.commit((store) => store.putInode(inode(FIRST_INO)));
+  killed.abandon();
+  const syncs = () => {
+    const db = new DatabaseSync(dir.at("overlay.sqlite"), { readOnly: true });
+    const row = db.prepare("SELECT syncs FROM meta").get();
+    db.close();
+    return row?.["syncs"] as number;
+  };
+  const before = syncs();
+  // Looking for orphans at the start is one.
+  const again = open(dir.path);
+  again.sync(again.store.inode(FIRST_INO), { dataOnly: false });
+  assert.ok(syncs() > before);
+  again.close();
+});
+
+Deno.test("a reserve from before the last start is there to be given up", async () => {
+  await using dir = await tempDir();
+  await Deno.writeFile(dir.at("reserve"), new Uint8Array(4096).fill(1));
+  const reserve = new Reserve(dir.at("reserve") as HostPath);
+  assert.equal(reserve.give(), true);
+  assert.equal(reserve.give(), false);
 });

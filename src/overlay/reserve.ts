@@ -41,15 +41,16 @@ export class Reserve {
     }
   }
 
-  /** Gives it up; whether there was any. */
+  /** Gives it up; whether there was any, taken now or before the last start. */
   give(): boolean {
-    const held = this.#held;
     this.#held = false;
     try {
+      const { blocks } = Deno.statSync(this.#path);
       Deno.removeSync(this.#path);
+      return (blocks ?? 0) > 0;
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
+      return false;
     }
-    return held;
   }
 }

@@ -48,8 +48,8 @@ export class OverlayStore {
   readonly #statements: Record<keyof typeof SQL, StatementSync>;
   #nextIno = 0;
   #reservedIno = 0;
-  /** Rows were committed that no sync has reached. */
-  #unsynced = false;
+  /** Rows were committed that no sync has reached, by whoever had it before perhaps. */
+  #unsynced = true;
 
   /** Opens or makes it. Throws Failure. */
   constructor(path: HostPath) {

@@ -26,8 +26,8 @@ export class Upper {
   readonly #path: HostPath;
   /** Least recently used first. */
   readonly #fds = new Map<number, number>();
-  /** Files were made or removed that no sync of the directory has reached. */
-  #unsyncedDirectory = false;
+  /** Files were made or removed that no sync of the directory has reached, before the start too. */
+  #unsyncedDirectory = true;
   readonly #onLost: (ino: number) => void;
 
   /** `onLost`: the disk has lost a backing file (a power failure without fsync). */

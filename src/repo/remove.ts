@@ -8,7 +8,7 @@
 import { pathExists, removeIfExists, removeTree } from "../git/files.ts";
 import { readRefs } from "../git/refs.ts";
 import { dropCredentials } from "../git/store.ts";
-import { type LocalCommits, localCommits } from "../git/user_git_dir.ts";
+import { type LocalCommits, localCommits, stagedCount } from "../git/user_git_dir.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
 import { userGitDirOf } from "./owner.ts";
@@ -31,6 +31,12 @@ export async function whatExistsOnlyHere(
     ? await readRefs({ gitDir }, ["refs/heads", "refs/tags"])
     : new Map();
   return await localCommits(dir, [record.baseCommitOid, ...mirror.values()]);
+}
+
+/** Files that are staged and not committed. Runs as the owner. Throws GitError. */
+export async function stagedIn(record: RepoRecord, layout: Layout): Promise<number> {
+  const dir = userGitDirOf(record, layout);
+  return await pathExists(dir.gitDir) ? await stagedCount(dir) : 0;
 }
 
 export interface RemoveOptions {

@@ -120,7 +120,8 @@ const COVERED = Symbol("covered");
 /** Where the mount with this device number is; null: nowhere. */
 function mountPointOf(device: string): string | typeof COVERED | null {
   const mounts = readMountInfo();
-  const ours = mounts.findLast((mount) => mount.device === device);
+  // The kernel gives a number out again as soon as its file system is gone, to any other kind.
+  const ours = mounts.findLast((mount) => mount.device === device && mount.fsType === FS_TYPE);
   if (ours === undefined) return null;
   const top = mounts.findLast(({ mountPoint }) => mountPoint === ours.mountPoint);
   return top === ours ? ours.mountPoint : COVERED;

@@ -118,7 +118,8 @@ export class Contents {
     if (from.hasBackingFile) {
       this.#prepare(to);
       this.#dropPrivileges(to, null);
-      return copyRange(this.#fd(from), offset, this.#fd(to), toOffset, lengthBytes);
+      const most = Math.min(lengthBytes, COPY_TURN_BYTES);
+      return copyRange(this.#fd(from), offset, this.#fd(to), toOffset, most);
     }
     const part = new Uint8Array(Math.min(lengthBytes, COPY_BYTES));
     const count = this.read(from, offset, part);
@@ -162,6 +163,7 @@ export class Contents {
       this.#copyRest(node, copy);
       const { atime, mtime } = timesOf(row);
       setTimes(this.#view.overlay.upper.fd(copy.ino), atime, mtime);
+      this.#view.overlay.syncBackingFile(copy.ino);
       change.set(node, { ino: copy.ino, content: CONTENT.upper, oid: null });
       change.commit();
       this.#copies.delete(node);
@@ -172,7 +174,7 @@ export class Contents {
   }
 
   #startCopy(node: Node, ino: number): Copy {
-    this.#view.overlay.upper.create(ino);
+    this.#view.overlay.createBackingFile(ino);
     const copy = { ino, copiedBytes: 0 };
     this.#copies.set(node, copy);
     return copy;
@@ -214,7 +216,7 @@ export class Contents {
     const row = change.row(node);
     const { overlay } = this.#view;
     try {
-      const fd = overlay.upper.create(row.ino);
+      const fd = overlay.createBackingFile(row.ino);
       setTimes(fd, timesOf(row).atime, null);
       change.set(node, { content: CONTENT.upper, oid: null });
       change.commit({ frees: true });

@@ -65,7 +65,7 @@ export class Names {
     const change = new Change(this.#view);
     const making = { mode: S_IFREG | (mode & 0o7777), caller };
     const inode = { ...this.#newInode(parent, making, change), nlink: 0 };
-    this.#view.overlay.upper.create(inode.ino);
+    this.#view.overlay.createBackingFile(inode.ino);
     return this.#view.entry(this.#view.nodes.nameless(inode));
   }
 
@@ -240,7 +240,7 @@ export class Names {
     change.putName(parent, name, inode);
     change.touchDirectory(parent);
     const { overlay, nodes } = this.#view;
-    if (inode.content === CONTENT.upper) overlay.upper.create(inode.ino);
+    if (inode.content === CONTENT.upper) overlay.createBackingFile(inode.ino);
     try {
       change.commit();
     } catch (error) {

@@ -179,8 +179,14 @@ export class View {
 
   /** A reply that counts one lookup. */
   entry(node: Node, sizeOf?: SizeOf): Entry {
-    const attributes = this.attributes(node, sizeOf);
     this.nodes.count(node);
+    let attributes: Attributes;
+    try {
+      attributes = this.attributes(node, sizeOf);
+    } catch (error) {
+      this.nodes.forget(node.nodeid, 1);
+      throw error;
+    }
     return { nodeid: node.nodeid, entryTimeoutMs: TTL_MS, ...attributes };
   }
 

@@ -166,13 +166,13 @@ class Stopper {
           };
         },
       });
-    const upper = stepped(overlay.upper, ["create", "remove", "fd"], ["create", "remove"]);
+    const upper = stepped(overlay.upper, ["fd"], []);
     // removeBackingFile never fails, but somebody may be killed around it.
     const around = this.#fail() instanceof Killed ? ["removeBackingFile"] : [];
     const proxy = stepped(
       overlay,
-      ["commit", "allocateIno", ...around],
-      ["commit", ...around],
+      ["commit", "allocateIno", "createBackingFile", "syncBackingFile", ...around],
+      ["commit", "createBackingFile", "syncBackingFile", ...around],
     );
     return new Proxy(proxy, {
       get: (object, key) => key === "upper" ? upper : Reflect.get(object, key, object),

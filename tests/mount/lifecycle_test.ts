@@ -385,3 +385,40 @@ mountTest("lifecycle: unmount takes our mount, not what lies on top of it", asyn
   await lab.compare(mountPoint, repo);
   await lab.afs(["unmount", mountPoint]);
 });
+
+mountTest("lifecycle: a damaged overlay fails with one line and leaves no mount", async (lab) => {
+  const repo = await sized();
+  await lab.share(repo.gitDir, "repo", "other");
+  const server = lab.serve();
+  await lab.startDaemon();
+  const mountPoint = await lab.mount(server.url("repo"), "repo", "--wait=history");
+  const other = await lab.mount(server.url("other"), "other");
+  await lab.sh('echo changed >"$1/new"', [mountPoint]);
+  await lab.afs(["unmount", mountPoint]);
+  const { stdout } = await lab.sh('grep -l . "$1"/repos/*/overlay/overlay.sqlite', [lab.stateRoot]);
+  for (const path of stdout.trim().split("\n")) {
+    const bytes = await Deno.readFile(path);
+    await Deno.writeFile(path, bytes.fill(0xff, 1024));
+  }
+  const failed = await lab.afs(["mount", server.url("repo"), mountPoint], { okCodes: [1, 128] });
+  assert.match(failed.stderr, /^afs: Cannot mount .*\n$/m);
+  assert.deepEqual(await mountsBelow(lab.at("mnt")), [other]);
+  await lab.compare(other, repo);
+});
+
+mountTest("lifecycle: unmount returns though another namespace holds the mount", async (lab) => {
+  const repo = await sized();
+  await lab.share(repo.gitDir, "repo");
+  const url = lab.serve().url("repo");
+  await lab.startDaemon();
+  const mountPoint = await lab.mount(url, "repo", "--wait=history");
+  const holder = lab.park("unshare", "--mount", "--propagation", "private", "sleep", "1000");
+  await waitFor(
+    async () => /^sleep$/m.test(await Deno.readTextFile(`/proc/${holder.pid}/comm`)),
+    "a namespace that holds it",
+  );
+  await lab.afs(["unmount", mountPoint]);
+  assert.equal((await lab.statusOf("repo")).state, "unmounted");
+  await lab.afs(["mount", url, mountPoint]);
+  await lab.compare(mountPoint, repo);
+});

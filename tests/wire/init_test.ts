@@ -15,9 +15,9 @@ import {
 
 /**
  * ASYNC_READ, BIG_WRITES, DO_READDIRPLUS, READDIRPLUS_AUTO, NO_OPEN_SUPPORT, PARALLEL_DIROPS,
- * MAX_PAGES, CACHE_SYMLINKS, NO_OPENDIR_SUPPORT, HANDLE_KILLPRIV_V2, INIT_EXT
+ * ABORT_ERROR, MAX_PAGES, CACHE_SYMLINKS, NO_OPENDIR_SUPPORT, HANDLE_KILLPRIV_V2, INIT_EXT
  */
-const WANTED = 0x51c66021;
+const WANTED = 0x51e66021;
 
 /** What kernels of that age offer. */
 const OFFERS: readonly { minor: number; short: boolean; flags: number; flags2: number }[] = [
