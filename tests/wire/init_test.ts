@@ -76,7 +76,7 @@ Deno.test("INIT of 7.45 byte by byte", () => {
       07000000          # major
       2d000000          # minor
       00000200          # max_readahead
-      2160c651          # flags
+      2160e651          # flags
       ffff              # max_background
       ffff              # congestion_threshold
       00001000          # max_write 1 MiB
