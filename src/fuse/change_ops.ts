@@ -30,15 +30,13 @@ import {
   WRITE_IN,
 } from "./abi.ts";
 import { Malformed, type RequestReader } from "./decode.ts";
-import type { AttrChanges, Entry } from "./filesystem.ts";
+import { type AttrChanges, type Entry, RENAME } from "./filesystem.ts";
 import type { Handled, OpContext } from "./op.ts";
 
 /** PATH_MAX without its NUL: what readlink(2) can give back (fuse_readlink_page). */
 const SYMLINK_MAX_BYTES = 4095;
 /** fuse_write_out has 32 bits; whole pages, as the kernel itself cuts it. */
 const COPY_MAX_BYTES = 0xfffff000;
-const RENAME_NOREPLACE = 1;
-const RENAME_EXCHANGE = 2;
 
 const FATTR_CHANGES = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_SIZE | FATTR_ATIME |
   FATTR_ATIME_NOW | FATTR_MTIME | FATTR_MTIME_NOW;
@@ -153,7 +151,7 @@ export function rename2(context: OpContext): Handled {
   const at = request.struct(RENAME2_IN);
   const newParentNodeid = request.u64(at + RENAME2_IN.at.newdir);
   const flags = request.u32(at + RENAME2_IN.at.flags);
-  if (flags !== 0 && flags !== RENAME_NOREPLACE && flags !== RENAME_EXCHANGE) {
+  if (flags !== 0 && flags !== RENAME.NOREPLACE && flags !== RENAME.EXCHANGE) {
     throw new FsError(ERRNO.EINVAL);
   }
   return renamed(context, newParentNodeid, flags);

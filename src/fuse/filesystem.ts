@@ -49,6 +49,29 @@ export interface Attr {
   rdev: number;
 }
 
+/** Flags of renameat2(2) (include/uapi/linux/fs.h). */
+export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
+
+/** All 0, to be filled. */
+export function newAttr(): Attr {
+  return {
+    ino: 0,
+    sizeBytes: 0,
+    blocks: 0,
+    atimeSeconds: 0,
+    atimeNanoseconds: 0,
+    mtimeSeconds: 0,
+    mtimeNanoseconds: 0,
+    ctimeSeconds: 0,
+    ctimeNanoseconds: 0,
+    mode: 0,
+    nlink: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+  };
+}
+
 /**
  * What SETATTR changes; absent: left alone. "now": the server's clock. A new size changes mtime,
  * everything changes ctime; neither is said here.
@@ -138,7 +161,7 @@ export interface Filesystem {
   link(nodeid: number, newParentNodeid: number, newName: Name): Entry;
   unlink(parentNodeid: number, name: Name): void;
   rmdir(parentNodeid: number, name: Name): void;
-  /** rename, renameat2. `flags`: 0, RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2). */
+  /** rename, renameat2. `flags`: 0 or one of RENAME. */
   rename(
     parentNodeid: number,
     name: Name,

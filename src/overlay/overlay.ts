@@ -18,7 +18,7 @@
 import { ERRNO, FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
-import type { FileStat } from "../sys/mod.ts";
+import { newStat } from "../sys/mod.ts";
 import type { Inode } from "./inode.ts";
 import { Reserve } from "./reserve.ts";
 import { OverlayStore } from "./store.ts";
@@ -191,19 +191,6 @@ export class Overlay {
     const owned = this.store.inosWithBackingFile();
     for (const ino of this.upper.inos()) if (!owned.has(ino)) this.upper.remove(ino);
   }
-}
-
-function newStat(): FileStat {
-  return {
-    sizeBytes: 0,
-    blocks: 0,
-    atimeSeconds: 0,
-    atimeNanoseconds: 0,
-    mtimeSeconds: 0,
-    mtimeNanoseconds: 0,
-    ctimeSeconds: 0,
-    ctimeNanoseconds: 0,
-  };
 }
 
 /** SQLITE_FULL, which Deno gives as its message only, is ENOSPC; anything else is EIO. */

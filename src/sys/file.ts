@@ -20,6 +20,20 @@ export interface FileStat {
   ctimeNanoseconds: number;
 }
 
+/** All 0, to be filled by the calls below. */
+export function newStat(): FileStat {
+  return {
+    sizeBytes: 0,
+    blocks: 0,
+    atimeSeconds: 0,
+    atimeNanoseconds: 0,
+    mtimeSeconds: 0,
+    mtimeNanoseconds: 0,
+    ctimeSeconds: 0,
+    ctimeNanoseconds: 0,
+  };
+}
+
 /** A time for futimens(2); null leaves it as it is, "now" is the kernel's clock. */
 export type FileTime = { readonly seconds: number; readonly nanoseconds: number } | "now" | null;
 

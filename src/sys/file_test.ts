@@ -5,7 +5,7 @@ import { closeFd, O, openFd, preadFull } from "./fd.ts";
 import {
   copyRange,
   fileClock,
-  type FileStat,
+  newStat,
   openAt,
   pwriteAll,
   SEEK,
@@ -20,19 +20,6 @@ import {
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
-function empty(): FileStat {
-  return {
-    sizeBytes: 0,
-    blocks: 0,
-    atimeSeconds: 0,
-    atimeNanoseconds: 0,
-    mtimeSeconds: 0,
-    mtimeNanoseconds: 0,
-    ctimeSeconds: 0,
-    ctimeNanoseconds: 0,
-  };
-}
-
 Deno.test("a file below a directory: written, read, cut, stat'ed, removed", async () => {
   await using dir = await tempDir();
   const dirFd = openFd(dir.path, O.PATH | O.DIRECTORY);
@@ -42,18 +29,18 @@ Deno.test("a file below a directory: written, read, cut, stat'ed, removed", asyn
   assert.equal(preadFull(fd, into, 0), 8);
   assert.deepEqual(into.subarray(0, 8), bytes("\0\0\0hello"));
   truncateFd(fd, 5);
-  const stat = statFd(fd, empty());
+  const stat = statFd(fd, newStat());
   const named = Deno.statSync(dir.at("f"));
   assert.equal(stat.sizeBytes, 5);
   assert.equal(stat.blocks, named.blocks);
   assert.equal(stat.mtimeSeconds, Math.floor((named.mtime as Date).getTime() / 1000));
-  assert.deepEqual(statAt(dirFd, "f", empty()), stat);
+  assert.deepEqual(statAt(dirFd, "f", newStat()), stat);
   syncFd(fd, { dataOnly: true });
   syncFd(fd, { dataOnly: false });
   unlinkAt(dirFd, "f");
   unlinkAt(dirFd, "f");
   assert.throws(
-    () => statAt(dirFd, "f", empty()),
+    () => statAt(dirFd, "f", newStat()),
     (error) => error instanceof FsError && error.errno === ERRNO.ENOENT,
   );
   closeFd(fd);
@@ -74,12 +61,12 @@ Deno.test("times to the nanosecond, before 1970 too, now, and left alone", async
   const dirFd = openFd(dir.path, O.PATH | O.DIRECTORY);
   const fd = openAt(dirFd, "f", O.RDWR | O.CREAT, 0o600);
   setTimes(fd, { seconds: 10, nanoseconds: 1 }, { seconds: -5, nanoseconds: 999_999_999 });
-  const first = statFd(fd, empty());
+  const first = statFd(fd, newStat());
   assert.deepEqual([first.atimeSeconds, first.atimeNanoseconds], [10, 1]);
   assert.deepEqual([first.mtimeSeconds, first.mtimeNanoseconds], [-5, 999_999_999]);
   const before = fileClock();
   setTimes(fd, null, "now");
-  const second = statFd(fd, empty());
+  const second = statFd(fd, newStat());
   assert.deepEqual([second.atimeSeconds, second.atimeNanoseconds], [10, 1]);
   assert.ok(
     second.mtimeSeconds > before.seconds ||

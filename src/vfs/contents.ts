@@ -154,8 +154,7 @@ export class Contents {
   /** From here on the node has a backing file. Throws Parked, FsError. */
   #prepare(node: Node): void {
     if (node.hasBackingFile) return;
-    if (node.kind === "gitfile") throw new FsError(ERRNO.EPERM);
-    if (!node.isFile) throw new FsError(node.isDirectory ? ERRNO.EISDIR : ERRNO.EINVAL);
+    refuseUnwritable(node);
     const change = new Change(this.#view);
     const row = change.row(node);
     const copy = this.#copies.get(node) ?? this.#startCopy(node, row.ino);
@@ -209,8 +208,7 @@ export class Contents {
 
   /** Cut to nothing: no byte of the base is needed. */
   #empty(node: Node): void {
-    if (node.kind === "gitfile") throw new FsError(ERRNO.EPERM);
-    if (!node.isFile) throw new FsError(node.isDirectory ? ERRNO.EISDIR : ERRNO.EINVAL);
+    refuseUnwritable(node);
     this.drop(node);
     const change = new Change(this.#view);
     const row = change.row(node);
@@ -261,6 +259,12 @@ export class Contents {
     if (size === undefined) throw new Parked(waitKey("size", node.oid));
     return size;
   }
+}
+
+/** Throws FsError. */
+function refuseUnwritable(node: Node): void {
+  if (node.kind === "gitfile") throw new FsError(ERRNO.EPERM);
+  if (!node.isFile) throw new FsError(node.isDirectory ? ERRNO.EISDIR : ERRNO.EINVAL);
 }
 
 function timesOf(inode: Inode): { readonly atime: FileTime; readonly mtime: FileTime } {

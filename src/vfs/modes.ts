@@ -1,7 +1,7 @@
 /** Rules of permission bits that the kernel leaves to us (FUSE_HANDLE_KILLPRIV_V2). */
 
 const S_ISUID = 0o4000;
-const S_ISGID = 0o2000;
+export const S_ISGID = 0o2000;
 const S_IXGRP = 0o010;
 
 /**

@@ -1,25 +1,22 @@
 /** System calls that make, remove and move names. */
 
 import { ERRNO, FsError } from "../errno.ts";
-import type { Caller, Entry } from "../fuse/filesystem.ts";
+import { type Caller, type Entry, RENAME } from "../fuse/filesystem.ts";
 import {
   CONTENT,
   type Inode,
+  isDirectory,
   isRegular,
   S_IFDIR,
   S_IFLNK,
-  S_IFMT,
   S_IFREG,
 } from "../overlay/inode.ts";
 import type { Name } from "../path.ts";
 import { Change } from "./change.ts";
+import { S_ISGID } from "./modes.ts";
 import type { Node } from "./node_table.ts";
 import { isDirectoryEntry, type MergedEntry, OverlayEntries } from "./overlay_entries.ts";
 import { BASE_MODES, type View } from "./view.ts";
-
-const S_ISGID = 0o2000;
-/** include/uapi/linux/fs.h */
-export const RENAME = { NOREPLACE: 1, EXCHANGE: 2 } as const;
 
 interface Making {
   readonly mode: number;
@@ -261,7 +258,7 @@ export class Names {
     const { seconds, nanoseconds } = time;
     return {
       ino: this.#view.overlay.allocateIno(),
-      mode: inherits && isDirectoryMode(mode) ? mode | S_ISGID : mode,
+      mode: inherits && isDirectory({ mode }) ? mode | S_ISGID : mode,
       uid: caller.uid,
       gid: inherits ? parent.inode?.gid ?? this.#view.options.gid : caller.gid,
       rdev,
@@ -294,8 +291,4 @@ export class Names {
   #refuseGitfile({ parent, name }: Place): void {
     if (this.#view.isGitfile(parent, name)) throw new FsError(ERRNO.EPERM);
   }
-}
-
-function isDirectoryMode(mode: number): boolean {
-  return (mode & S_IFMT) === S_IFDIR;
 }

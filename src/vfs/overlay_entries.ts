@@ -8,7 +8,7 @@
  * since.
  */
 
-import { S_IFDIR, S_IFMT } from "../overlay/inode.ts";
+import { isDirectory } from "../overlay/inode.ts";
 import type { Dentry } from "../overlay/store.ts";
 import type { TreeEntry } from "../git/tree.ts";
 import type { Name } from "../path.ts";
@@ -78,7 +78,7 @@ export class OverlayEntries {
     }
     this.#byName.set(name, { ino, mode, sequence });
     this.visibleCount++;
-    if (isDirectoryMode(mode)) this.subdirectories++;
+    if (isDirectory({ mode })) this.subdirectories++;
   }
 
   /** `name` leads nowhere now. */
@@ -132,11 +132,7 @@ export class OverlayEntries {
   }
 }
 
-function isDirectoryMode(mode: number): boolean {
-  return (mode & S_IFMT) === S_IFDIR;
-}
-
 export function isDirectoryEntry(entry: MergedEntry): boolean {
-  if (entry.from === "overlay") return isDirectoryMode(entry.mode);
+  if (entry.from === "overlay") return isDirectory(entry);
   return entry.entry.kind === "directory" || entry.entry.kind === "gitlink";
 }

@@ -6,7 +6,14 @@
  */
 
 import { ERRNO, FsError } from "../errno.ts";
-import { type Attr, type Attributes, type Entry, Parked, type Time } from "../fuse/filesystem.ts";
+import {
+  type Attr,
+  type Attributes,
+  type Entry,
+  newAttr,
+  Parked,
+  type Time,
+} from "../fuse/filesystem.ts";
 import type { Oid } from "../git/oid.ts";
 import { CONTENT, type Inode } from "../overlay/inode.ts";
 import type { Overlay } from "../overlay/overlay.ts";
@@ -283,25 +290,6 @@ function rowCtime({ ctimeSeconds, ctimeNanoseconds }: Inode): Time {
 function setSize(attr: Attr, sizeBytes: number): void {
   attr.sizeBytes = sizeBytes;
   attr.blocks = Math.ceil(sizeBytes / BLOCK_BYTES);
-}
-
-function newAttr(): Attr {
-  return {
-    ino: 0,
-    sizeBytes: 0,
-    blocks: 0,
-    atimeSeconds: 0,
-    atimeNanoseconds: 0,
-    mtimeSeconds: 0,
-    mtimeNanoseconds: 0,
-    ctimeSeconds: 0,
-    ctimeNanoseconds: 0,
-    mode: 0,
-    nlink: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-  };
 }
 
 /** Trees from the root to the node's directory. */

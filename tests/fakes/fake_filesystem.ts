@@ -1,7 +1,13 @@
 /** A file system whose answers a test writes down; what was called is kept. */
 
 import { ERRNO, FsError } from "../../src/errno.ts";
-import { type Attr, type Entry, type Filesystem, Parked } from "../../src/fuse/filesystem.ts";
+import {
+  type Attr,
+  type Entry,
+  type Filesystem,
+  newAttr,
+  Parked,
+} from "../../src/fuse/filesystem.ts";
 import { byteString } from "../../src/path.ts";
 
 type Method = Exclude<keyof Filesystem, "hasXattrs">;
@@ -29,22 +35,7 @@ export const ATTR: Attr = {
 };
 
 /** For where the values do not matter: all 0. */
-export const NO_ATTR: Attr = {
-  ino: 0,
-  sizeBytes: 0,
-  blocks: 0,
-  atimeSeconds: 0,
-  atimeNanoseconds: 0,
-  mtimeSeconds: 0,
-  mtimeNanoseconds: 0,
-  ctimeSeconds: 0,
-  ctimeNanoseconds: 0,
-  mode: 0,
-  nlink: 0,
-  uid: 0,
-  gid: 0,
-  rdev: 0,
-};
+export const NO_ATTR: Attr = newAttr();
 
 export const ENTRY: Entry = {
   nodeid: 0x11223344556677,

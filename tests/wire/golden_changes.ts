@@ -1,4 +1,7 @@
-/** Golden bytes of the opcodes that change something. */
+/**
+ * Golden bytes of the opcodes that change something. One long table: each message is spelled out,
+ * since a piece shared by two of them could be wrong in both.
+ */
 
 import { ATTR, ENTRY } from "../fakes/fake_filesystem.ts";
 import { ATTR_HEX, ENTRY_HEX, type Golden, NODE } from "./golden_parts.ts";
