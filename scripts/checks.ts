@@ -52,6 +52,25 @@ export function readSummary(output: string): Sums | undefined {
   return { passed: Number(found[1]), failed: Number(found[2]), skipped: Number(found[3] ?? 0) };
 }
 
+/** What is shown again of one failed check, in characters. */
+const REPORT_LIMIT = 6000;
+
+/**
+ * What a failed check is shown again as, after all others have printed their part: the failures that
+ * `deno test` lists, or the end of the output. Logs are often kept without their middle.
+ */
+export function reportOf(output: string): string {
+  // deno-lint-ignore no-control-regex
+  const plain = output.replace(/\x1b\[[0-9;]*m/g, "");
+  const errors = plain.lastIndexOf("\n ERRORS ");
+  if (errors < 0) return plain.slice(-REPORT_LIMIT).trim();
+  const report = plain.slice(errors).trim();
+  if (report.length <= REPORT_LIMIT) return report;
+  // Names of all failures stand at the end, the first message at the beginning.
+  const half = REPORT_LIMIT / 2;
+  return `${report.slice(0, half)}\n[...]\n${report.slice(-half)}`;
+}
+
 /** What a finished check adds to the sums. */
 export function sumsOf(check: Check, success: boolean, output: string): Sums {
   const none = { passed: 0, failed: 0, skipped: 0 };
@@ -87,10 +106,10 @@ async function run(task: string): Promise<{ success: boolean; output: string }> 
 }
 
 async function main(checks: readonly Check[]): Promise<boolean> {
-  const failures: string[] = [];
+  const failures = new Map<string, string>();
   const sums = { passed: 0, failed: 0, skipped: 0 };
   for (const check of checks) {
-    if (check.needs !== undefined && failures.includes(check.needs)) {
+    if (check.needs !== undefined && failures.has(check.needs)) {
       console.log(`== ${check.task}: not run, ${check.needs} failed`);
       continue;
     }
@@ -101,13 +120,14 @@ async function main(checks: readonly Check[]): Promise<boolean> {
     sums.passed += added.passed;
     sums.failed += added.failed;
     sums.skipped += added.skipped;
-    if (!success) failures.push(check.task);
+    if (!success) failures.set(check.task, reportOf(output));
     const seconds = ((performance.now() - started) / 1000).toFixed(1);
     console.log(`== ${check.task}: ${success ? "ok" : "FAILED"} (${seconds} s)\n`);
   }
-  if (failures.length > 0) console.log(`failed: ${failures.join(", ")}`);
+  for (const [task, report] of failures) console.log(`== ${task}, again:\n${report}\n`);
+  if (failures.size > 0) console.log(`failed: ${[...failures.keys()].join(", ")}`);
   console.log(`${sums.passed} passed, ${sums.failed} failed, ${sums.skipped} skipped`);
-  return failures.length === 0;
+  return failures.size === 0;
 }
 
 if (import.meta.main) {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readSummary, sumsOf } from "./checks.ts";
+import { readSummary, reportOf, sumsOf } from "./checks.ts";
 
 const testRun = { task: "test", isTestRun: true };
 
@@ -30,4 +30,13 @@ Deno.test("sumsOf: whatever fails counts", () => {
   assert.deepEqual(sumsOf(testRun, false, output), { passed: 2, failed: 1, skipped: 0 });
   const failed = "FAILED | 2 passed | 3 failed (1s)";
   assert.deepEqual(sumsOf(testRun, false, failed), { passed: 2, failed: 3, skipped: 0 });
+});
+
+Deno.test("reportOf: the failures, else the end", () => {
+  const listed =
+    "a ... ok\n\n\x1b[0m ERRORS \n\nb => ./b.ts:1:1\nerror: no\n\n FAILURES \n\nb => ./b.ts:1:1";
+  assert.match(reportOf(listed.replace("\x1b[0m", "")), /^ERRORS[^]*FAILURES[^]*b => /);
+  assert.equal(reportOf("x".repeat(10_000) + "\nthe end\n").slice(-8), "\nthe end");
+  const long = `\n ERRORS \nfirst ${"x".repeat(10_000)} last`;
+  assert.match(reportOf(long), /^ERRORS \nfirst x+\n\[\.\.\.\]\nx+ last$/);
 });
