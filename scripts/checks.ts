@@ -56,8 +56,8 @@ export function readSummary(output: string): Sums | undefined {
 const REPORT_LIMIT = 6000;
 
 /**
- * What a failed check is shown again as, after all others have printed their part: the failures that
- * `deno test` lists, or the end of the output. Logs are often kept without their middle.
+ * What a failed check is shown again as, after all others have printed their part: the failures
+ * that `deno test` lists, or the end of the output. Logs are often kept without their middle.
  */
 export function reportOf(output: string): string {
   // deno-lint-ignore no-control-regex

@@ -93,6 +93,7 @@ export class Mounts {
       this.#spares.delete(record.id);
       const handle = new MountHandle(
         {
+          repoId: record.id,
           repoName: record.name,
           mountPoint: record.mountPoint,
           source: record.remote,

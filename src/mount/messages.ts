@@ -7,6 +7,7 @@ import type { Need } from "../hydrate/messages.ts";
 import type { Oid } from "../git/oid.ts";
 
 export interface MountConfig {
+  readonly repoId: string;
   readonly repoName: string;
   readonly mountPoint: string;
   /** What /proc/mounts shows as the source: the remote, without credentials. */

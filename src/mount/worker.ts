@@ -12,10 +12,12 @@ import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
 import { logger, setupLog } from "../log.ts";
+import { syntheticDirName } from "../monitor_names.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import { bytesOf, byteStringOfText, type HostPath, NAME_MAX_BYTES } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
 import {
+  bootId,
   clearEventFd,
   closeFd,
   type FuseMount,
@@ -64,6 +66,8 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     base = new BaseStore(config.basePath as HostPath);
     overlay = new Overlay(config.overlayDir as HostPath, {
       warn: (message, fields) => log.warn(message, fields),
+      firstId: config.repoId,
+      bootId: bootId(),
     });
     const packs = new PackReader(new PackDirectory(config.packDir), config.objectFormat);
     objects = new PortObjects(base, packs, config.objectFormat, tell);
@@ -143,6 +147,7 @@ function filesystemOf(
     timeSeconds: config.baseTimeSeconds,
     uid: config.uid,
     gid: config.gid,
+    syntheticDirName: syntheticDirName(config.repoId),
     gitfile: bytesOf(byteStringOfText(`gitdir: ${config.userGitDir}\n`)),
     statfs: () => {
       const stats = statFileSystem(config.stateRoot);

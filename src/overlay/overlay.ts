@@ -20,8 +20,9 @@ import { messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
 import { newStat } from "../sys/mod.ts";
 import type { Inode } from "./inode.ts";
+import { Journal } from "./journal.ts";
 import { Reserve } from "./reserve.ts";
-import { OverlayStore } from "./store.ts";
+import { type JournalRow, OverlayStore } from "./store.ts";
 import { Upper } from "./upper.ts";
 
 /** Numbers of young files that are kept; forgotten ones are removed as durable ones are. */
@@ -31,13 +32,24 @@ const DOOMED_MAX = 64;
 const DOOMED_BYTES_MAX = 4 * 1024 * 1024;
 const BLOCK_BYTES = 512;
 
-export interface OverlayLog {
-  warn(message: string, fields: Record<string, unknown>): void;
+export interface OverlayOptions {
+  readonly warn: (message: string, fields: Record<string, unknown>) => void;
+  /** As in JournalOptions. */
+  readonly firstId: string;
+  readonly bootId: string;
+}
+
+export interface CommitOptions {
+  /** It makes room, and may use the reserve for it. */
+  readonly frees?: boolean;
+  /** What it changes, for the journal. */
+  readonly rows?: readonly JournalRow[];
 }
 
 export class Overlay {
   readonly store: OverlayStore;
   readonly upper: Upper;
+  readonly journal: Journal;
   readonly #reserve: Reserve;
   /** Backing files that were made since the start and that no fsync has reached. */
   readonly #young = new Set<number>();
@@ -48,16 +60,18 @@ export class Overlay {
   #leftBehind = false;
 
   /** Opens or makes the overlay in a folder that exists. Throws Failure, FsError. */
-  constructor(dir: HostPath, log: OverlayLog) {
+  constructor(dir: HostPath, { warn, firstId, bootId }: OverlayOptions) {
     const upperDir = `${dir}/upper` as HostPath;
     Deno.mkdirSync(upperDir, { recursive: true, mode: 0o700 });
     this.#reserve = new Reserve(`${dir}/reserve` as HostPath);
     this.store = this.#openStore(`${dir}/overlay.sqlite` as HostPath);
     this.upper = new Upper(
       upperDir,
-      (ino) => log.warn("Backing file was lost; it is empty now", { ino }),
+      (ino) => warn("Backing file was lost; it is empty now", { ino }),
     );
-    if (!this.store.open()) this.#removeOrphans();
+    const wasClean = this.store.open();
+    if (!wasClean) this.#removeOrphans();
+    this.journal = new Journal(this.store, { firstId, bootId, wasClean });
     this.#reserve.take();
   }
 
@@ -72,11 +86,18 @@ export class Overlay {
   }
 
   /**
-   * Writes rows: all of `work` or nothing. `frees`: it makes room, and may use the reserve for it.
-   * Throws FsError (ENOSPC, EIO).
+   * Writes rows: all of `work` or nothing. Throws FsError (ENOSPC, EIO).
    */
-  commit(work: (store: OverlayStore) => void, options: { readonly frees?: boolean } = {}): void {
-    const run = () => this.store.transaction(() => work(this.store));
+  commit(work: (store: OverlayStore) => void, options: CommitOptions = {}): void {
+    const { rows = [] } = options;
+    const run = () => {
+      if (rows.length > 0) this.journal.mark();
+      this.store.transaction(() => {
+        work(this.store);
+        this.journal.write(rows);
+      });
+      this.journal.wrote(rows);
+    };
     try {
       run();
     } catch (error) {

@@ -34,7 +34,11 @@ function inode(ino: number, fields: Partial<Inode> = {}): Inode {
 }
 
 function open(path: string, warnings: string[] = []): Overlay {
-  return new Overlay(path as HostPath, { warn: (message) => warnings.push(message) });
+  return new Overlay(path as HostPath, {
+    warn: (message) => warnings.push(message),
+    firstId: "f1",
+    bootId: "boot",
+  });
 }
 
 Deno.test("rows come back as they were put, every field", async () => {

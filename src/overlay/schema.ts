@@ -40,4 +40,11 @@ export const OVERLAY_MIGRATIONS: readonly string[] = [
   CREATE TABLE meta (nextIno INTEGER NOT NULL, clean INTEGER NOT NULL, syncs INTEGER NOT NULL);
   INSERT INTO meta VALUES (4503599627370496, 1, 0);
   `,
+  `
+  -- What changed, in order (journal.ts).
+  CREATE TABLE journal (sequence INTEGER PRIMARY KEY, kind INTEGER NOT NULL, path BLOB NOT NULL);
+  -- No row: never opened. id: of the tokens given out; bootId: in which it was opened last; floor:
+  -- rows up to this sequence may be gone.
+  CREATE TABLE journalMeta (id TEXT NOT NULL, bootId TEXT NOT NULL, floor INTEGER NOT NULL);
+  `,
 ];

@@ -12,9 +12,21 @@
 import type { StatementSync } from "node:sqlite";
 import { type Database, openDatabase, openDatabaseToRead, transaction } from "../db/mod.ts";
 import { bytesOfOid, hexOf } from "../git/oid.ts";
-import { bytesOf, byteString, type HostPath, type Name } from "../path.ts";
+import { bytesOf, byteString, type HostPath, type Name, type RepoPath } from "../path.ts";
 import type { Content, Inode } from "./inode.ts";
 import { OVERLAY_MIGRATIONS } from "./schema.ts";
+
+/** A change in the journal, of a path from the root (journal.ts says what the kinds are). */
+export interface JournalRow {
+  readonly kind: number;
+  readonly path: RepoPath;
+}
+
+export interface JournalMeta {
+  readonly id: string;
+  readonly bootId: string;
+  readonly floor: number;
+}
 
 /** A name of a directory. */
 export interface Dentry {
@@ -132,6 +144,56 @@ export class OverlayStore {
     this.#statements.deleteXattr.run(ino, bytesOf(name));
   }
 
+  /** All names of an inode: a walk over all dentries. */
+  namesOf(ino: number): { readonly parentIno: number; readonly name: Name }[] {
+    return this.#statements.getNames.all(ino).map((row) => ({
+      parentIno: row["parentIno"] as number,
+      name: byteString(row["name"] as Uint8Array) as Name,
+    }));
+  }
+
+  /** Whether nothing was ever changed. */
+  isEmpty(): boolean {
+    return this.#statements.getAnyInode.get() === undefined;
+  }
+
+  journalMeta(): JournalMeta | null {
+    return (this.#statements.getJournalMeta.get() as JournalMeta | undefined) ?? null;
+  }
+
+  putJournalMeta({ id, bootId, floor }: JournalMeta): void {
+    this.transaction(() => {
+      this.#statements.deleteJournalMeta.run();
+      this.#statements.putJournalMeta.run(id, bootId, floor);
+    });
+  }
+
+  /** Of the newest row; 0: there is none. */
+  lastSequence(): number {
+    return (this.#statements.getLastSequence.get() as { last: number }).last;
+  }
+
+  putJournal(sequence: number, { kind, path }: JournalRow): void {
+    this.#statements.putJournal.run(sequence, kind, bytesOf(path));
+  }
+
+  /** Rows after a sequence, oldest first, at most so many. */
+  journalSince(sequence: number, limit: number): JournalRow[] {
+    return this.#statements.getJournal.all(sequence, limit).map((row) => ({
+      kind: row["kind"] as number,
+      path: byteString(row["path"] as Uint8Array) as RepoPath,
+    }));
+  }
+
+  /** Keeps the newest row of each path and kind, and the newest `limit` of them; the last always. */
+  compactJournal(limit: number): void {
+    this.transaction(() => {
+      this.#statements.mergeJournal.run();
+      this.#statements.raiseFloor.run(limit);
+      this.#statements.trimJournal.run();
+    });
+  }
+
   /** Outside of a transaction. */
   allocateIno(): number {
     if (this.#nextIno === this.#reservedIno) {
@@ -193,6 +255,19 @@ const SQL = {
   putXattr: "INSERT OR REPLACE INTO xattr (ino, name, value) VALUES (?, ?, ?)",
   deleteXattr: "DELETE FROM xattr WHERE ino = ? AND name = ?",
   deleteXattrs: "DELETE FROM xattr WHERE ino = ?",
+  getNames: "SELECT parentIno, name FROM dentry WHERE ino = ?",
+  getAnyInode: "SELECT 1 FROM inode LIMIT 1",
+  getJournalMeta: "SELECT id, bootId, floor FROM journalMeta",
+  deleteJournalMeta: "DELETE FROM journalMeta",
+  putJournalMeta: "INSERT INTO journalMeta (id, bootId, floor) VALUES (?, ?, ?)",
+  getLastSequence: "SELECT coalesce(max(sequence), 0) AS last FROM journal",
+  putJournal: "INSERT INTO journal (sequence, kind, path) VALUES (?, ?, ?)",
+  getJournal: "SELECT kind, path FROM journal WHERE sequence > ? ORDER BY sequence LIMIT ?",
+  mergeJournal: "DELETE FROM journal WHERE sequence NOT IN " +
+    "(SELECT max(sequence) FROM journal GROUP BY path, kind)",
+  raiseFloor: "UPDATE journalMeta SET floor = max(floor, coalesce(" +
+    "(SELECT sequence FROM journal ORDER BY sequence DESC LIMIT 1 OFFSET max(?, 1)), 0))",
+  trimJournal: "DELETE FROM journal WHERE sequence <= (SELECT floor FROM journalMeta)",
   getUpper: "SELECT ino FROM inode WHERE content = 2",
   getMeta: "SELECT nextIno, clean FROM meta",
   setNextIno: "UPDATE meta SET nextIno = ?",

@@ -53,6 +53,11 @@ export function lockFile(path: string): { close(): void } | null {
   return { close: () => closeFd(fd) };
 }
 
+/** Another one after each start of the machine (proc_sys_kernel(5), random). Throws FsError. */
+export function bootId(): string {
+  return readProcFile("/proc/sys/kernel/random/boot_id").trim();
+}
+
 /** A whole small file, read by libc: Deno refuses /proc, /sys and /dev. Throws FsError. */
 export function readProcFile(path: string): string {
   const fd = openFd(path, O.RDONLY);

@@ -18,12 +18,13 @@ export function setAttributes(
   node: Node,
   changes: AttrChanges,
 ): void {
-  if (node.kind === "gitfile") throw new FsError(ERRNO.EPERM);
+  if (node.isSynthetic) throw new FsError(ERRNO.EPERM);
   // First: it may park. In a row of its own, since a backing file's size is not in the rows.
   if (changes.sizeBytes !== undefined) contents.resize(node, changes.sizeBytes);
   changeRow(view, node, changes);
   const { atime, mtime } = changes;
   if ((atime !== undefined || mtime !== undefined) && node.hasBackingFile) {
+    view.monitor.beforeContent(node);
     contents.setTimes(node, atime ?? null, mtime ?? null);
   }
 }
@@ -35,6 +36,7 @@ function changeRow(view: View, node: Node, changes: AttrChanges): void {
   const times = (atime !== undefined || mtime !== undefined) && !node.hasBackingFile;
   if (mode === undefined && !chown && !times && killSuidGidFor === null) return;
   const change = new Change(view);
+  noteAttributes(change, node);
   const row = change.row(node);
   let newMode = mode === undefined ? row.mode : (row.mode & S_IFMT) | (mode & MODE_BITS);
   if (!node.isDirectory) {
@@ -48,6 +50,12 @@ function changeRow(view: View, node: Node, changes: AttrChanges): void {
     ...(times ? timeFields(change.time, atime, mtime) : {}),
   });
   change.commit();
+}
+
+/** Who may look into a directory is no change in it, but git looks from there on or no more. */
+function noteAttributes({ notes }: Change, node: Node): void {
+  if (!node.isDirectory) notes.file(node);
+  else if (node.parent !== null) notes.directoryMade(node.parent, node.name);
 }
 
 function timeFields(

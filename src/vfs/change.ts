@@ -12,6 +12,7 @@ import type { OverlayStore } from "../overlay/store.ts";
 import type { Name } from "../path.ts";
 import { fileClock } from "../sys/mod.ts";
 import type { Directory } from "./directory.ts";
+import { Notes } from "./monitor.ts";
 import type { Node } from "./node_table.ts";
 import { OverlayEntries } from "./overlay_entries.ts";
 import { isLater, type View } from "./view.ts";
@@ -26,6 +27,8 @@ interface NameChange {
 
 export class Change {
   readonly #view: View;
+  /** What git's file monitor is to hear of it. */
+  readonly notes: Notes;
   readonly #rows = new Map<Node, Inode>();
   readonly #made: Inode[] = [];
   readonly #names: NameChange[] = [];
@@ -38,6 +41,7 @@ export class Change {
 
   constructor(view: View) {
     this.#view = view;
+    this.notes = new Notes(view.monitor);
   }
 
   /** The row that the node has, or gets by this change. Throws Parked, FsError. */
@@ -111,7 +115,9 @@ export class Change {
 
   /** `frees`: it makes room on the disk. Throws FsError, and then nothing has changed. */
   commit(options: { readonly frees?: boolean } = {}): void {
-    this.#view.overlay.commit((store) => this.#write(store), options);
+    const { rows } = this.notes;
+    this.#view.overlay.commit((store) => this.#write(store), { ...options, rows });
+    this.notes.written();
     for (const [node, inode] of this.#rows) this.#view.nodes.setInode(node, inode);
     for (const { parent, name, ino, mode } of this.#names) {
       const base = this.#baseOf(parent);

@@ -67,6 +67,11 @@ export class Contents {
       into.set(bytes);
       return bytes.length;
     }
+    if (node.kind === "answer") {
+      const bytes = this.#view.answers.get(node)?.subarray(offset, offset + into.length);
+      into.set(bytes ?? []);
+      return bytes?.length ?? 0;
+    }
     if (!node.showsBlob) throw new FsError(node.isDirectory ? ERRNO.EISDIR : ERRNO.EINVAL);
     return this.#readBlob(node, offset, into);
   }
@@ -89,13 +94,13 @@ export class Contents {
     killSuidGidFor: number | null,
   ): number {
     this.#prepare(node);
-    this.#dropPrivileges(node, killSuidGidFor);
+    this.#beforeBytes(node, killSuidGidFor);
     return pwriteAll(this.#fd(node), bytes, offset);
   }
 
   fallocate(node: Node, mode: number, offset: number, lengthBytes: number): void {
     this.#prepare(node);
-    this.#dropPrivileges(node, null);
+    this.#beforeBytes(node, null);
     allocateFd(this.#fd(node), mode, offset, lengthBytes);
   }
 
@@ -117,7 +122,7 @@ export class Contents {
   ): number {
     if (from.hasBackingFile) {
       this.#prepare(to);
-      this.#dropPrivileges(to, null);
+      this.#beforeBytes(to, null);
       const most = Math.min(lengthBytes, COPY_TURN_BYTES);
       return copyRange(this.#fd(from), offset, this.#fd(to), toOffset, most);
     }
@@ -131,7 +136,7 @@ export class Contents {
     if (sizeBytes === 0 && !node.hasBackingFile) this.#empty(node);
     else {
       this.#prepare(node);
-      this.#dropPrivileges(node, null);
+      this.#beforeBytes(node, null);
       truncateFd(this.#fd(node), sizeBytes);
     }
   }
@@ -217,12 +222,19 @@ export class Contents {
       const fd = overlay.createBackingFile(row.ino);
       setTimes(fd, timesOf(row).atime, null);
       change.set(node, { content: CONTENT.upper, oid: null });
+      change.notes.file(node);
       change.commit({ frees: true });
     } catch (error) {
       overlay.removeBackingFile(row.ino);
       throw error;
     }
     this.#dropPrivileges(node, null);
+  }
+
+  /** What has to be on disk before a byte of a file changes. */
+  #beforeBytes(node: Node, killSuidGidFor: number | null): void {
+    this.#view.monitor.beforeContent(node);
+    this.#dropPrivileges(node, killSuidGidFor);
   }
 
   /**
@@ -254,6 +266,7 @@ export class Contents {
 
   #sizeOf(node: Node): number {
     if (node.kind === "gitfile") return this.#view.options.gitfile.length;
+    if (node.kind === "answer") return this.#view.answers.get(node)?.length ?? 0;
     if (!node.showsBlob) throw new FsError(ERRNO.EINVAL);
     const size = this.#view.size(node);
     if (size === undefined) throw new Parked(waitKey("size", node.oid));
@@ -263,7 +276,7 @@ export class Contents {
 
 /** Throws FsError. */
 function refuseUnwritable(node: Node): void {
-  if (node.kind === "gitfile") throw new FsError(ERRNO.EPERM);
+  if (node.isSynthetic) throw new FsError(ERRNO.EPERM);
   if (!node.isFile) throw new FsError(node.isDirectory ? ERRNO.EISDIR : ERRNO.EINVAL);
 }
 

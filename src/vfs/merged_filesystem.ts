@@ -26,6 +26,7 @@ import type { Name } from "../path.ts";
 import { setAttributes } from "./attributes.ts";
 import { Contents } from "./contents.ts";
 import type { Directory } from "./directory.ts";
+import { lookupMonitor } from "./monitor_files.ts";
 import { Names } from "./names.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { waitKey } from "./objects.ts";
@@ -83,7 +84,11 @@ export class MergedFilesystem implements Filesystem {
   lookup(parentNodeid: number, name: Name): Entry {
     const view = this.#view;
     const parent = view.directoryNode(parentNodeid);
-    if (view.isGitfile(parent, name)) return view.entry(this.#gitfile(parent));
+    if (name === GITFILE_NAME && parent === view.nodes.root) {
+      return view.entry(this.#gitfile(parent));
+    }
+    const synthetic = lookupMonitor(view, parent, name);
+    if (synthetic !== null) return synthetic;
     const entry = view.find(parent, name);
     if (entry === undefined) return view.negative();
     return view.entry(view.childOf(parent, name, entry));

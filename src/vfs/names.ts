@@ -59,6 +59,7 @@ export class Names {
   /** open(2) with O_TMPFILE: a file without a name, which link(2) may give one. */
   tmpfile(parentNodeid: number, mode: number, caller: Caller): Entry {
     const parent = this.#view.directoryNode(parentNodeid);
+    if (parent.isSynthetic) throw new FsError(ERRNO.EPERM);
     const change = new Change(this.#view);
     const making = { mode: S_IFREG | (mode & 0o7777), caller };
     const inode = { ...this.#newInode(parent, making, change), nlink: 0 };
@@ -68,7 +69,7 @@ export class Names {
 
   link(nodeid: number, newParentNodeid: number, newName: Name): Entry {
     const node = this.#view.node(nodeid);
-    if (node.isDirectory || node.kind === "gitfile") throw new FsError(ERRNO.EPERM);
+    if (node.isDirectory || node.isSynthetic) throw new FsError(ERRNO.EPERM);
     const { parent, name } = this.#place(newParentNodeid, newName);
     this.#refuseTaken(parent, name);
     const change = new Change(this.#view);
@@ -76,6 +77,7 @@ export class Names {
     change.touch(node, { nlink: row.nlink + 1 });
     change.putName(parent, name, row);
     change.touchDirectory(parent);
+    change.notes.name(parent, name);
     // One of O_TMPFILE has had no row so far.
     change.also((store) => store.putInode(change.row(node)));
     change.commit();
@@ -105,8 +107,8 @@ export class Names {
   ): void {
     const from = this.#place(parentNodeid, name);
     const to = this.#place(newParentNodeid, newName);
-    this.#refuseGitfile(from);
-    this.#refuseGitfile(to);
+    this.#refuseReserved(from);
+    this.#refuseReserved(to);
     const entry = this.#view.find(from.parent, from.name);
     if (entry === undefined) throw new FsError(ERRNO.ENOENT);
     const newEntry = this.#view.find(to.parent, to.name);
@@ -141,6 +143,7 @@ export class Names {
     change.putName(to.parent, to.name, row);
     change.touchDirectory(from.parent);
     change.touchDirectory(to.parent);
+    noteMove(change, node, from, to);
     change.commit();
     if (replaced !== null) this.#forgetName(to, replaced, last, change);
     this.#view.nodes.addName(node, to.parent, to.name);
@@ -164,6 +167,8 @@ export class Names {
     change.putName(to.parent, to.name, row);
     change.touchDirectory(from.parent);
     change.touchDirectory(to.parent);
+    noteMove(change, node, from, to);
+    noteMove(change, other, to, from);
     change.commit();
     const { nodes } = this.#view;
     nodes.removeName(node, from.parent, from.name, { last: false });
@@ -184,7 +189,7 @@ export class Names {
 
   #remove(place: Place, check: (entry: MergedEntry) => void): void {
     const { parent, name } = place;
-    this.#refuseGitfile(place);
+    this.#refuseReserved(place);
     const entry = this.#view.find(parent, name);
     if (entry === undefined) throw new FsError(ERRNO.ENOENT);
     check(entry);
@@ -195,6 +200,8 @@ export class Names {
       const last = this.#removeRow(change, node);
       change.hideName(parent, name);
       change.touchDirectory(parent);
+      if (node.isDirectory) change.notes.directoryGone(parent, name);
+      else change.notes.name(parent, name);
       change.commit({ frees: true });
       this.#forgetName(place, node, last, change);
     } finally {
@@ -236,6 +243,8 @@ export class Names {
     change.make(inode);
     change.putName(parent, name, inode);
     change.touchDirectory(parent);
+    if (isDirectory(inode)) change.notes.directoryMade(parent, name);
+    else change.notes.name(parent, name);
     const { overlay, nodes } = this.#view;
     if (inode.content === CONTENT.upper) overlay.createBackingFile(inode.ino);
     try {
@@ -247,6 +256,8 @@ export class Names {
     const node = nodes.childOfRow(parent, name, inode);
     // Nothing is in it yet: no row need be asked.
     if (node.isDirectory) node.entries = new OverlayEntries(null);
+    // Its name says so, and its bytes too.
+    this.#view.monitor.note(node);
     return this.#view.entry(node);
   }
 
@@ -277,18 +288,30 @@ export class Names {
 
   #place(parentNodeid: number, name: Name): Place {
     const parent = this.#view.directoryNode(parentNodeid);
+    if (parent.isSynthetic) throw new FsError(ERRNO.EPERM);
     // Removed, and somebody is still in it.
     if (parent.unlinked) throw new FsError(ERRNO.ENOENT);
     return { parent, name };
   }
 
   #refuseTaken(parent: Node, name: Name): void {
-    if (this.#view.isGitfile(parent, name) || this.#view.find(parent, name) !== undefined) {
+    if (this.#view.isReserved(parent, name) || this.#view.find(parent, name) !== undefined) {
       throw new FsError(ERRNO.EEXIST);
     }
   }
 
-  #refuseGitfile({ parent, name }: Place): void {
-    if (this.#view.isGitfile(parent, name)) throw new FsError(ERRNO.EPERM);
+  #refuseReserved({ parent, name }: Place): void {
+    if (this.#view.isReserved(parent, name)) throw new FsError(ERRNO.EPERM);
+  }
+}
+
+/** What is at `from` goes to `to`. */
+function noteMove({ notes }: Change, node: Node, from: Place, to: Place): void {
+  if (node.isDirectory) {
+    notes.directoryGone(from.parent, from.name);
+    notes.directoryMoved(node, to.parent, to.name);
+  } else {
+    notes.name(from.parent, from.name);
+    notes.name(to.parent, to.name);
   }
 }

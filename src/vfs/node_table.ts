@@ -19,8 +19,11 @@ import type { Name } from "../path.ts";
 import { inoOf, ROOT_INO } from "./ino.ts";
 import type { OverlayEntries } from "./overlay_entries.ts";
 
-/** A tree entry's kind, the synthesized `.git` at the root, or a fifo, socket or device. */
-export type NodeKind = EntryKind | "gitfile" | "special";
+/**
+ * A tree entry's kind; a fifo, socket or device; or what is made up: `.git` at the root, and the
+ * file monitor's directories and answers (monitor_files.ts).
+ */
+export type NodeKind = EntryKind | "special" | "gitfile" | "monitor" | "answer";
 
 /** No object of the base. */
 export const NO_OID = "" as Oid;
@@ -42,6 +45,11 @@ export class Node {
   others: Place[] | null = null;
   /** No name leads here any more; it lives until it is forgotten, and has no row. */
   unlinked = false;
+  /**
+   * The journal's sequence after which this is in it at its present place: a file's content, the
+   * names of a directory (monitor.ts).
+   */
+  notedAt = 0;
 
   constructor(
     readonly nodeid: number,
@@ -54,11 +62,16 @@ export class Node {
   ) {}
 
   get isDirectory(): boolean {
-    return this.kind === "directory" || this.kind === "gitlink";
+    return this.kind === "directory" || this.kind === "gitlink" || this.kind === "monitor";
   }
 
   get isFile(): boolean {
     return this.kind === "file" || this.kind === "executable";
+  }
+
+  /** Nobody made it, and nobody may change it. */
+  get isSynthetic(): boolean {
+    return this.kind === "gitfile" || this.kind === "monitor" || this.kind === "answer";
   }
 
   /** Its bytes are in a backing file. */
@@ -163,6 +176,15 @@ export class NodeTable {
     }
     if (parent.children?.get(name) !== known) this.addName(known, parent, name);
     return known;
+  }
+
+  /** A file that only this one lookup sees: the next one of the same name makes another. */
+  passing(parent: Node, name: Name, kind: NodeKind): Node {
+    const ino = this.#freeIno(inoOf(parent.ino, name, ""));
+    const node = new Node(this.#nextNodeid++, ino, kind, NO_OID, parent, name);
+    this.#nodes.set(node.nodeid, node);
+    this.#inos.set(ino, node);
+    return node;
   }
 
   /** A file that has no name yet (O_TMPFILE). To be counted by `count`. */

@@ -20,6 +20,7 @@ import type { Overlay } from "../overlay/overlay.ts";
 import type { Name } from "../path.ts";
 import type { Directory } from "./directory.ts";
 import { ROOT_INO } from "./ino.ts";
+import { Monitor } from "./monitor.ts";
 import { NO_OID, Node, type NodeKind, NodeTable } from "./node_table.ts";
 import { type Objects, waitKey } from "./objects.ts";
 import { type MergedEntry, mergedEntry, OverlayEntries } from "./overlay_entries.ts";
@@ -37,6 +38,8 @@ export const BASE_MODES: Readonly<Record<NodeKind, number>> = {
   directory: 0o040755,
   gitlink: 0o040755,
   gitfile: 0o100644,
+  monitor: 0o040555,
+  answer: 0o100444,
   special: 0,
 };
 
@@ -51,6 +54,8 @@ export interface ViewOptions {
   readonly gid: number;
   /** Content of `.git`. */
   readonly gitfile: Uint8Array<ArrayBuffer>;
+  /** The directory at the root that git's file monitor is asked in. */
+  readonly syntheticDirName: Name;
   /** The kernel's cached listing of a directory is no longer right. */
   readonly invalidateListing: (nodeid: number) => void;
   /** Wakes what parks with this key, after whoever else waits had a turn. */
@@ -70,6 +75,9 @@ export class View {
   readonly objects: Objects;
   readonly overlay: Overlay;
   readonly nodes: NodeTable;
+  readonly monitor: Monitor;
+  /** What files of the file monitor hold. */
+  readonly answers = new Map<Node, Uint8Array<ArrayBuffer>>();
   readonly #onDrop: (node: Node) => void;
 
   /** `onDrop`: nobody holds a node any more. */
@@ -79,6 +87,7 @@ export class View {
     this.objects = options.objects;
     this.overlay = options.overlay;
     this.nodes = new NodeTable(options.rootTreeOid, (node) => this.#dropped(node));
+    this.monitor = new Monitor(this);
     const root = this.overlay.store.inode(ROOT_INO);
     if (root !== null) this.nodes.setInode(this.nodes.root, root);
   }
@@ -96,9 +105,10 @@ export class View {
     return node;
   }
 
-  /** The synthesized `.git` is at this place. */
-  isGitfile(parent: Node, name: Name): boolean {
-    return name === GITFILE_NAME && parent === this.nodes.root;
+  /** Something synthetic is at this place: nobody may make, move or remove anything there. */
+  isReserved(parent: Node, name: Name): boolean {
+    return parent === this.nodes.root &&
+      (name === GITFILE_NAME || name === this.options.syntheticDirName);
   }
 
   /** Base and overlay of a directory. Throws Parked. */
@@ -185,7 +195,7 @@ export class View {
   }
 
   /** A reply that counts one lookup. */
-  entry(node: Node, sizeOf?: SizeOf): Entry {
+  entry(node: Node, sizeOf?: SizeOf, entryTimeoutMs = TTL_MS): Entry {
     this.nodes.count(node);
     let attributes: Attributes;
     try {
@@ -194,7 +204,7 @@ export class View {
       this.nodes.forget(node.nodeid, 1);
       throw error;
     }
-    return { nodeid: node.nodeid, entryTimeoutMs: TTL_MS, ...attributes };
+    return { nodeid: node.nodeid, entryTimeoutMs, ...attributes };
   }
 
   /** With what is at hand; a size or link count that is not makes the kernel ask again. */
@@ -242,6 +252,7 @@ export class View {
     attr.gid = gid;
     attr.atimeSeconds = attr.mtimeSeconds = attr.ctimeSeconds = timeSeconds;
     if (node.kind === "gitfile") setSize(attr, gitfile.length);
+    if (node.kind === "answer") setSize(attr, this.answers.get(node)?.length ?? 0);
   }
 
   #putRow(attr: Attr, inode: Inode): void {
@@ -272,6 +283,7 @@ export class View {
 
   #dropped(node: Node): void {
     this.#onDrop(node);
+    this.answers.delete(node);
     if (!node.hasBackingFile) return;
     if (node.unlinked) this.overlay.removeBackingFile(node.ino);
     else this.overlay.upper.release(node.ino);

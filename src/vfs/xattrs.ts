@@ -53,7 +53,7 @@ export class Xattrs {
 
   #has(node: Node, name: Name): boolean {
     refuseUnknown(name);
-    if (node.kind === "gitfile") throw new FsError(ERRNO.EPERM);
+    if (node.isSynthetic) throw new FsError(ERRNO.EPERM);
     return node.inode !== null && this.#view.overlay.store.xattr(node.ino, name) !== null;
   }
 }

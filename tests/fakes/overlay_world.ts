@@ -2,6 +2,7 @@
 
 import { Overlay } from "../../src/overlay/overlay.ts";
 import type { Oid } from "../../src/git/oid.ts";
+import { syntheticDirName } from "../../src/monitor_names.ts";
 import type { HostPath } from "../../src/path.ts";
 import { MergedFilesystem } from "../../src/vfs/merged_filesystem.ts";
 import { FakeObjects } from "./fake_objects.ts";
@@ -9,6 +10,9 @@ import { FakeObjects } from "./fake_objects.ts";
 export const WORLD_TIME_SECONDS = 1_700_000_000;
 export const WORLD_UID = 1000;
 export const WORLD_GID = 1001;
+/** Of the first tokens of the file monitor. */
+export const WORLD_ID = "0123456789abcdef";
+export const WORLD_SYNTHETIC_DIR = syntheticDirName(WORLD_ID);
 
 export interface WorldOptions {
   readonly objects: FakeObjects;
@@ -16,6 +20,8 @@ export interface WorldOptions {
   readonly xattrs?: boolean;
   /** Of an overlay that lives on; default: a new one, removed at the end. */
   readonly dir?: string;
+  /** Default: always the same. */
+  readonly bootId?: string;
   /** Stands between the file system and its overlay. */
   readonly wrap?: (overlay: Overlay) => Overlay;
 }
@@ -34,7 +40,11 @@ export class OverlayWorld implements Disposable {
     this.objects = options.objects;
     this.#removeDir = options.dir === undefined;
     this.dir = options.dir ?? Deno.makeTempDirSync({ prefix: "afs-overlay-" });
-    this.overlay = new Overlay(this.dir as HostPath, { warn: () => {} });
+    this.overlay = new Overlay(this.dir as HostPath, {
+      warn: () => {},
+      firstId: WORLD_ID,
+      bootId: options.bootId ?? "boot",
+    });
     this.filesystem = new MergedFilesystem({
       objects: options.objects,
       overlay: options.wrap?.(this.overlay) ?? this.overlay,
@@ -45,6 +55,7 @@ export class OverlayWorld implements Disposable {
       timeSeconds: WORLD_TIME_SECONDS,
       uid: WORLD_UID,
       gid: WORLD_GID,
+      syntheticDirName: WORLD_SYNTHETIC_DIR,
       gitfile: new TextEncoder().encode("gitdir: /x\n"),
       statfs: () => ({
         blocks: 1,

@@ -76,7 +76,7 @@ const ended = (cause) => { console.error(cause); Deno.exit(1); };
 const options = { layout: store, hydrationConcurrency: 1, onFetched() {}, onCrash: ended };
 new StoreWorkers(options).start("sha1");
 new MountHandle({
-  repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
+  repoId: "0123456789abcdef", repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   overlayDir: store.dir + "/overlay", xattrs: false,
   objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,

@@ -1,0 +1,16 @@
+/**
+ * Names that git's file monitor and the mount agree on. The hook in the user's configuration reads
+ * `<synthetic directory>/fsmonitor/t-<token>` in the mount; what it finds there is git's answer.
+ */
+
+import type { Name } from "./path.ts";
+
+/** At the root of the mount: can be looked up, and is in no listing. */
+export function syntheticDirName(repoId: string): Name {
+  return `.afs-${repoId.slice(0, 8)}` as Name;
+}
+
+/** Token of a mount in which nothing was changed yet: what the first index holds. */
+export function firstToken(repoId: string): string {
+  return `${repoId}-0`;
+}

@@ -1,0 +1,244 @@
+/**
+ * What changes, noted for git's file monitor, and its answers: every path at which git could find
+ * something else than at the time of a token. Too many paths only cost git a look; one too few is a
+ * change that `git status` does not show.
+ *
+ * What git makes of an answer (fsmonitor.c, fsmonitor_refresh_callback; dir.c,
+ * untracked_cache_invalidate_path), 2.39 and later:
+ *  - `a/b`   the index entry of that name, or those below it, are looked at; directory `a` and
+ *            those above it are read again for untracked files;
+ *  - `a/`    all index entries below are looked at; the directory that contains `a` is read again;
+ *  - `/`     as the first path: everything.
+ * So what is untracked in `a` itself shows only if a path directly in `a` is named: PROBE, a name
+ * that nobody has.
+ *
+ * Directories that were made here (no tree of the base beneath) are noted as a whole, once: what a
+ * package manager unpacks is a row a directory. In other directories each name is noted.
+ *
+ * A file whose content changes is noted before its first byte does, and again only after a token was
+ * given out: a write costs one comparison of numbers then.
+ */
+
+import { CHANGED } from "../overlay/journal.ts";
+import type { JournalRow } from "../overlay/store.ts";
+import { bytesOf, type Name, type RepoPath } from "../path.ts";
+import { ROOT_INO } from "./ino.ts";
+import { NO_OID, type Node } from "./node_table.ts";
+import { isDirectoryEntry, type MergedEntry } from "./overlay_entries.ts";
+import type { View } from "./view.ts";
+
+const PROBE = ".afs";
+const EVERYTHING = "/";
+/** A longer answer costs git more than looking at everything. */
+const PATHS_MAX = 50_000;
+
+/** Rows to be written, and the nodes that need none from then on. */
+export class Notes {
+  readonly #monitor: Monitor;
+  readonly rows: JournalRow[] = [];
+  readonly #nodes: Node[] = [];
+
+  constructor(monitor: Monitor) {
+    this.#monitor = monitor;
+  }
+
+  /** A name that is no directory's came, went, or leads to something else. */
+  name(parent: Node, name: Name): void {
+    this.#put(parent, CHANGED.path, name);
+  }
+
+  /** A directory is no longer at this name. */
+  directoryGone(parent: Node, name: Name): void {
+    this.#put(parent, CHANGED.path, `${name}/`);
+  }
+
+  /** An empty directory was made at this name. */
+  directoryMade(parent: Node, name: Name): void {
+    this.#add(this.#monitor.pathIn(parent, name), CHANGED.directory);
+  }
+
+  /** A directory came to this name with all that is in it. */
+  directoryMoved(node: Node, parent: Node, name: Name): void {
+    this.#add(this.#monitor.pathIn(parent, name), CHANGED.subtree);
+    this.#nodes.push(node);
+  }
+
+  /** A file's content or attributes, under all of its names. */
+  file(node: Node): void {
+    if (node.unlinked || this.#monitor.isNoted(node)) return;
+    for (const { parent, path, name } of this.#monitor.places(node)) {
+      if (parent !== null) this.#put(parent, CHANGED.path, name);
+      else this.#add(path, CHANGED.path);
+    }
+    this.#nodes.push(node);
+  }
+
+  #put(parent: Node, kind: number, name: string): void {
+    if (this.#monitor.isNoted(parent) || this.#nodes.includes(parent)) return;
+    const path = this.#monitor.pathOf(parent);
+    if (path === null) return;
+    if (parent.oid === NO_OID && path !== "") {
+      this.#add(path, CHANGED.directory);
+      this.#nodes.push(parent);
+    } else this.#add(join(path, name), kind);
+  }
+
+  #add(path: RepoPath | null, kind: number): void {
+    if (path !== null) this.rows.push({ path, kind });
+  }
+
+  /** The rows are on disk. */
+  written(): void {
+    for (const node of this.#nodes) this.#monitor.note(node);
+  }
+}
+
+interface NamePlace {
+  /** Null: the kernel does not know that directory. */
+  readonly parent: Node | null;
+  readonly name: Name;
+  /** Null: unlinked. */
+  readonly path: RepoPath | null;
+}
+
+export class Monitor {
+  readonly #view: View;
+
+  constructor(view: View) {
+    this.#view = view;
+  }
+
+  get #journal() {
+    return this.#view.overlay.journal;
+  }
+
+  /** It is in the journal after every token that was given out. */
+  isNoted(node: Node): boolean {
+    return node.notedAt > this.#journal.issued;
+  }
+
+  note(node: Node): void {
+    node.notedAt = this.#journal.sequence;
+  }
+
+  /** Before bytes of a file change that are in no row. Throws FsError. */
+  beforeContent(node: Node): void {
+    if (this.isNoted(node)) return;
+    const notes = new Notes(this);
+    notes.file(node);
+    if (notes.rows.length > 0) {
+      this.#view.overlay.commit(() => {}, { rows: notes.rows, frees: true });
+    }
+    notes.written();
+  }
+
+  /** Null: no name leads there any more. */
+  pathOf(node: Node): RepoPath | null {
+    const names: string[] = [];
+    const { root } = this.#view.nodes;
+    for (let at = node; at !== root; at = at.parent) {
+      if (at.parent === null) return null;
+      names.push(at.name);
+    }
+    return names.reverse().join("/") as RepoPath;
+  }
+
+  pathIn(parent: Node, name: Name): RepoPath | null {
+    const path = this.pathOf(parent);
+    return path === null ? null : join(path, name);
+  }
+
+  /** All names of a file, also those that the kernel has not looked up. */
+  places(node: Node): NamePlace[] {
+    const known = [
+      ...(node.parent === null ? [] : [{ parent: node.parent, name: node.name }]),
+      ...node.others ?? [],
+    ];
+    if ((node.inode?.nlink ?? 1) <= known.length) {
+      return known.map((place) => ({ ...place, path: this.pathIn(place.parent, place.name) }));
+    }
+    return this.#view.overlay.store.namesOf(node.ino).map(({ parentIno, name }) => ({
+      parent: null,
+      name,
+      path: join(this.#pathOfRow(parentIno), name),
+    }));
+  }
+
+  #pathOfRow(ino: number): RepoPath {
+    if (ino === ROOT_INO) return "" as RepoPath;
+    const [place] = this.#view.overlay.store.namesOf(ino);
+    return place === undefined
+      ? "" as RepoPath
+      : join(this.#pathOfRow(place.parentIno), place.name);
+  }
+
+  /**
+   * A new token and what changed since another one, as a hook of version 2 prints it (githooks,
+   * fsmonitor-watchman): the token, a NUL, and paths with a NUL behind each. Throws Parked.
+   */
+  answer(token: string): Uint8Array<ArrayBuffer> {
+    const rows = this.#journal.since(token);
+    const paths = rows === null ? [EVERYTHING] : this.#paths(rows);
+    return bytesOf([this.#journal.issue(), ...paths].map((part) => `${part}\0`).join(""));
+  }
+
+  #paths(rows: readonly JournalRow[]): Iterable<string> {
+    const paths = new Set<string>();
+    for (const { path, kind } of rows) {
+      if (kind === CHANGED.path) paths.add(path);
+      else {
+        paths.add(`${path}/`);
+        paths.add(`${path}/${PROBE}`);
+        if (kind === CHANGED.subtree) this.#expand(path, paths);
+      }
+      if (paths.size > PATHS_MAX) return [EVERYTHING];
+    }
+    return paths;
+  }
+
+  /** A path in each directory that is below now. */
+  #expand(path: RepoPath, paths: Set<string>): void {
+    const { root } = this.#view.nodes;
+    let last: Node = root;
+    const held: Node[] = [];
+    try {
+      for (const name of path.split("/") as Name[]) {
+        const entry = last.isSynthetic ? undefined : this.#view.find(last, name);
+        if (entry === undefined || !isDirectoryEntry(entry)) return;
+        last = this.#view.childOf(last, name, entry);
+        held.push(last);
+      }
+      this.#expandBelow(last, path, paths);
+    } finally {
+      for (const node of held.reverse()) this.#view.nodes.release(node);
+    }
+  }
+
+  #expandBelow(directory: Node, path: RepoPath, paths: Set<string>): void {
+    for (const [name, entry] of this.#subdirectories(directory)) {
+      if (paths.size > PATHS_MAX) return;
+      const child = this.#view.childOf(directory, name, entry);
+      try {
+        const childPath = join(path, name);
+        paths.add(`${childPath}/${PROBE}`);
+        this.#expandBelow(child, childPath, paths);
+      } finally {
+        this.#view.nodes.release(child);
+      }
+    }
+  }
+
+  *#subdirectories(directory: Node): Generator<[Name, MergedEntry]> {
+    const { base, overlay } = this.#view.merged(directory);
+    const names = new Set<Name>(base?.entries.map(({ name }) => name));
+    for (const { name } of overlay?.addedFrom(0) ?? []) names.add(name);
+    for (const name of names) {
+      const entry = this.#view.find(directory, name);
+      if (entry !== undefined && isDirectoryEntry(entry)) yield [name, entry];
+    }
+  }
+}
+
+function join(path: RepoPath, name: string): RepoPath {
+  return (path === "" ? name : `${path}/${name}`) as RepoPath;
+}

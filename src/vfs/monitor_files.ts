@@ -1,0 +1,38 @@
+/**
+ * Where git's file monitor is asked: `<synthetic directory>/fsmonitor/t-<token>` at the root, which
+ * no listing shows. Looking up a name makes its answer, which never changes and which only that
+ * lookup sees: git asks with the same token until it writes its index, and a page that the kernel
+ * has kept would be a change that is not seen.
+ */
+
+import type { Entry } from "../fuse/filesystem.ts";
+import type { Name } from "../path.ts";
+import { NO_OID, type Node } from "./node_table.ts";
+import type { View } from "./view.ts";
+
+const DIRECTORY = "fsmonitor" as Name;
+const TOKEN_PREFIX = "t-";
+
+/** What a name of the file monitor shows; null: it is none of its names. Throws Parked. */
+export function lookupMonitor(view: View, parent: Node, name: Name): Entry | null {
+  const { nodes, options } = view;
+  if (parent === nodes.root) {
+    return name === options.syntheticDirName ? directory(view, parent, name) : null;
+  }
+  if (parent.kind !== "monitor") return null;
+  if (parent.parent === nodes.root) {
+    return name === DIRECTORY ? directory(view, parent, name) : view.negative();
+  }
+  return name.startsWith(TOKEN_PREFIX) ? answer(view, parent, name) : view.negative();
+}
+
+function directory(view: View, parent: Node, name: Name): Entry {
+  return view.entry(view.nodes.child(parent, name, "monitor", NO_OID));
+}
+
+function answer(view: View, parent: Node, name: Name): Entry {
+  const bytes = view.monitor.answer(name.slice(TOKEN_PREFIX.length));
+  const node = view.nodes.passing(parent, name, "answer");
+  view.answers.set(node, bytes);
+  return view.entry(node, undefined, 0);
+}
