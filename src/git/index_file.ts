@@ -137,7 +137,8 @@ function readEntries(reader: ByteReader, version: number, format: ObjectFormat):
     }
     if (version !== 4) reader.skip(paddingOf(reader.at - 1 - at) - 1);
     const stage = (flags >> STAGE_AT) & 3;
-    if (path === "" || path < before || (path === before && stage <= stageBefore)) {
+    if (path === "") throw new IndexError("an entry without a path, as in a split index");
+    if (path < before || (path === before && stage <= stageBefore)) {
       throw new IndexError("paths that are not sorted");
     }
     before = path;
