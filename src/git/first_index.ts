@@ -9,6 +9,7 @@
 
 import { type HostPath, NAME_MAX_BYTES } from "../path.ts";
 import { fsmonitorExtension, fsmonitorOf } from "./fsmonitor.ts";
+import { IndexError } from "./index_bytes.ts";
 import {
   type FileStat,
   type IndexEntry,
@@ -31,6 +32,9 @@ export interface FirstIndex {
   readonly statOf: (entry: IndexEntry) => FileStat;
 }
 
+/** Nobody can open a path that is so long; and how deep it goes costs time and stack. */
+const PATH_MAX_BYTES = 4096;
+
 /** Throws IndexError. */
 export function firstIndex(
   written: Uint8Array<ArrayBuffer>,
@@ -38,6 +42,9 @@ export function firstIndex(
 ): Uint8Array<ArrayBuffer> {
   const { format } = options;
   const index = parseIndex(written, format);
+  if (index.entries.some(({ path }) => path.length >= PATH_MAX_BYTES)) {
+    throw new IndexError("a path that is too long");
+  }
   for (const entry of index.entries) entry.stat = options.statOf(entry);
   const cache = untrackedExtension(freshUntrackedCache(index, options), format);
   const monitor = fsmonitorExtension(fsmonitorOf(index, options.token, isShown));

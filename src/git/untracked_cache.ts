@@ -32,7 +32,7 @@ export interface UntrackedDirectory {
   readonly untracked: readonly string[];
   readonly valid: boolean;
   readonly checkOnly: boolean;
-  /** What the oid of its .gitignore is for git; null: it has none. */
+  /** What git takes for the oid of its .gitignore; null: it has none, or git has not read it. */
   ignoreOid: Oid | null;
 }
 
@@ -52,6 +52,7 @@ export interface UntrackedCache {
 const STATUS_FLAGS = 6;
 const STAT_BYTES = 36;
 const IGNORE_FILE = ".gitignore";
+const ATTRIBUTES_FILE = ".gitattributes";
 const S_IFREG = 0o100000;
 const S_IFDIR = 0o040000;
 /** So deep a path may be: PATH_MAX is 4096. */
@@ -94,30 +95,49 @@ export function excludeOid(content: Uint8Array, format: ObjectFormat): Oid {
   return hash.update(content).update(end, "latin1").digest("hex") as Oid;
 }
 
-/**
- * Directories that have entries below them. A .gitignore under text conversion has another oid for
- * git than in the index; only a regular file is one.
- */
+/** Directories that have entries below them. */
 function directoriesOf(entries: readonly IndexEntry[]): UntrackedDirectory {
   const root = freshDirectory("");
   const known = new Map([["", root]]);
+  const withAttributes = new Set<UntrackedDirectory>();
   let path = "";
   let directory = root;
   for (const entry of entries) {
-    const isFile = (entry.mode & S_IFMT) === S_IFREG;
+    const kind = entry.mode & S_IFMT;
     // A sparse directory is not in the work tree.
-    const end = (entry.mode & S_IFMT) === S_IFDIR ? entry.path.length - 1 : entry.path.length;
+    const end = kind === S_IFDIR ? entry.path.length - 1 : entry.path.length;
     const slash = entry.path.lastIndexOf("/", end - 1);
     if (slash !== path.length || !entry.path.startsWith(path)) {
       path = slash < 0 ? "" : entry.path.slice(0, slash);
       directory = directoryAt(path, known);
     }
-    if (isFile && entry.stage === 0 && entry.path.slice(slash + 1) === IGNORE_FILE) {
-      directory.ignoreOid = entry.oid;
-    }
+    // Git follows no link to either of them.
+    if (kind !== S_IFREG || entry.stage !== 0) continue;
+    const name = entry.path.slice(slash + 1);
+    if (name === IGNORE_FILE) directory.ignoreOid = entry.oid;
+    else if (name === ATTRIBUTES_FILE) withAttributes.add(directory);
   }
-  for (const { directories } of known.values()) directories.sort(byName);
+  settle(root, withAttributes);
   return root;
+}
+
+/**
+ * Sorts, and takes away the oids that are of no use or not known, after which git reads the file
+ * when something changes there, as it has to anyway:
+ *  - where there are no directories below, as git does, which then reads the file in no `status`;
+ *  - at and below a .gitattributes. Where that has the .gitignore converted git compares a hash of
+ *    its content; a wrong one would have everything below scanned, by the first `status`.
+ * An oid is never below a .gitignore without one: git would scan there without its patterns.
+ */
+function settle(root: UntrackedDirectory, withAttributes: ReadonlySet<UntrackedDirectory>): void {
+  const stack = [{ directory: root, converted: false }];
+  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
+    const { directory } = next;
+    const converted = next.converted || withAttributes.has(directory);
+    directory.directories.sort(byName);
+    if (converted || directory.directories.length === 0) directory.ignoreOid = null;
+    for (const each of directory.directories) stack.push({ directory: each, converted });
+  }
 }
 
 function directoryAt(path: string, known: Map<string, UntrackedDirectory>): UntrackedDirectory {
