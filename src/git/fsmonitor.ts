@@ -5,15 +5,14 @@
  *     u32 2 | token NUL | u32 size of | bitmap of the entries that are not valid
  */
 
-import { byteStringOfText } from "../path.ts";
 import { type Bits, readEwah, writeEwah } from "./ewah.ts";
 import { ByteReader, ByteWriter, IndexError } from "./index_bytes.ts";
-import { GITLINK_MODE, type Index, type IndexEntry, type IndexExtension } from "./index_file.ts";
+import type { Index, IndexExtension } from "./index_file.ts";
 
 export interface Fsmonitor {
   /** A byte string without NUL. */
   readonly token: string;
-  /** 1: git has to look at the entry of this rank. */
+  /** 1: git has to look at the entry of this rank, as always at a gitlink (tweak_fsmonitor). */
   readonly dirty: Bits;
 }
 
@@ -24,19 +23,6 @@ export interface Fsmonitor {
  */
 export function fsmonitorHook(folder: string): string {
   return `[ "$1" = 2 ] && exec cat "${folder}/fsmonitor/t-$2" 2>/dev/null; false`;
-}
-
-/** Entries for which `isValid` holds are valid; gitlinks never are (tweak_fsmonitor skips them). */
-export function fsmonitorOf(
-  { entries }: Index,
-  token: string,
-  isValid: (entry: IndexEntry) => boolean,
-): Fsmonitor {
-  const dirty = new Uint8Array(entries.length);
-  for (const [rank, entry] of entries.entries()) {
-    if (entry.mode === GITLINK_MODE || !isValid(entry)) dirty[rank] = 1;
-  }
-  return { token: byteStringOfText(token), dirty };
 }
 
 export function fsmonitorExtension({ token, dirty }: Fsmonitor): IndexExtension {

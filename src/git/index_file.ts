@@ -14,7 +14,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { byteString, type RepoPath } from "../path.ts";
+import { bytesOf, byteString, type RepoPath } from "../path.ts";
 import { ByteReader, IndexError, putVarint } from "./index_bytes.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 
@@ -44,7 +44,7 @@ export interface IndexEntry {
   readonly assumeValid: boolean;
   readonly skipWorktree: boolean;
   readonly intentToAdd: boolean;
-  stat: FileStat;
+  readonly stat: FileStat;
 }
 
 export interface IndexExtension {
@@ -60,13 +60,28 @@ export interface Index {
   readonly extensions: readonly IndexExtension[];
 }
 
+/** Nothing is known. */
+export const NO_STAT: FileStat = Object.freeze({
+  ctimeSeconds: 0,
+  ctimeNanoseconds: 0,
+  mtimeSeconds: 0,
+  mtimeNanoseconds: 0,
+  dev: 0,
+  ino: 0,
+  uid: 0,
+  gid: 0,
+  sizeBytes: 0,
+});
+
 export const GITLINK_MODE = 0o160000;
 export const S_IFMT = 0o170000;
+export const S_IFREG = 0o100000;
 
 const SIGNATURE = 0x44495243;
 const HEADER_BYTES = 12;
 /** ctime to size. */
 const STAT_BYTES = 40;
+const MODE_AT = 24;
 const FLAGS_BYTES = 2;
 const EXTENSION_HEADER_BYTES = 8;
 
@@ -86,17 +101,33 @@ const REQUIRED: readonly string[] = ["sdir"];
 
 /** Throws IndexError. */
 export function parseIndex(bytes: Uint8Array<ArrayBuffer>, format: ObjectFormat): Index {
-  const end = bytes.length - OID_BYTES[format];
+  const file = openIndex(bytes, format);
+  const { entries, end } = readEntries(file);
+  return { version: file.version, format, entries, extensions: readExtensions(file, end) };
+}
+
+/** The bytes of an index whose header and hash are right, without the hash. */
+export interface IndexBytes {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView;
+  readonly format: ObjectFormat;
+  readonly version: 2 | 3 | 4;
+  readonly count: number;
+}
+
+/** Throws IndexError. */
+export function openIndex(written: Uint8Array<ArrayBuffer>, format: ObjectFormat): IndexBytes {
+  const end = written.length - OID_BYTES[format];
   if (end < HEADER_BYTES) throw new IndexError("it is too short");
-  checkHash(bytes, end, format);
-  const reader = new ByteReader(bytes.subarray(0, end));
-  if (reader.u32() !== SIGNATURE) throw new IndexError("it is no index");
-  const version = reader.u32();
+  checkHash(written, end, format);
+  const bytes = written.subarray(0, end);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (view.getUint32(0) !== SIGNATURE) throw new IndexError("it is no index");
+  const version = view.getUint32(4);
   if (version !== 2 && version !== 3 && version !== 4) {
     throw new IndexError(`version ${version} is unknown`);
   }
-  const entries = readEntries(reader, version, format);
-  return { version, format, entries, extensions: readExtensions(reader) };
+  return { bytes, view, format, version, count: view.getUint32(8) };
 }
 
 /** Zeros: it was written without a hash (index.skipHash). */
@@ -107,57 +138,145 @@ function checkHash(bytes: Uint8Array<ArrayBuffer>, end: number, format: ObjectFo
   if (hash !== written) throw new IndexError("its hash is not right");
 }
 
-function readEntries(reader: ByteReader, version: number, format: ObjectFormat): IndexEntry[] {
-  const count = reader.u32();
-  const { bytes } = reader;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+/** A v4 file whose paths are more bytes, all together, than so many times the file is refused. */
+const EXPANSION_MAX = 64;
+
+function readEntries(file: IndexBytes): { entries: IndexEntry[]; end: number } {
+  const { bytes, view, format } = file;
   const oidBytes = OID_BYTES[format];
   const entries: IndexEntry[] = [];
-  let before = "";
-  let stageBefore = 0;
-  for (let i = 0; i < count; i++) {
-    const at = reader.skip(STAT_BYTES + oidBytes + FLAGS_BYTES);
-    const flags = view.getUint16(at + STAT_BYTES + oidBytes);
-    let more = 0;
-    if ((flags & EXTENDED) !== 0) {
+  let left = EXPANSION_MAX * bytes.length;
+  const end = walkEntries(file, (raw) => {
+    left -= raw.pathEnd - raw.pathFrom;
+    if (left < 0) throw new IndexError("paths that are too long");
+    entries.push({
+      path: byteString(raw.path.subarray(raw.pathFrom, raw.pathEnd)) as RepoPath,
+      oid: bytes.subarray(raw.oidAt, raw.oidAt + oidBytes).toHex() as Oid,
+      mode: raw.mode,
+      stage: raw.stage,
+      assumeValid: (raw.flags & ASSUME_VALID) !== 0,
+      skipWorktree: (raw.moreFlags & SKIP_WORKTREE) !== 0,
+      intentToAdd: (raw.moreFlags & INTENT_TO_ADD) !== 0,
+      stat: readStat(view, raw.at),
+    });
+  });
+  return { entries, end };
+}
+
+/** An entry as it is in the file. */
+export interface RawEntry {
+  /** Its stat data begin here. */
+  at: number;
+  oidAt: number;
+  mode: number;
+  stage: number;
+  flags: number;
+  moreFlags: number;
+  /** Its path is in there, from `pathFrom` to before `pathEnd`. */
+  path: Uint8Array<ArrayBuffer>;
+  pathFrom: number;
+  pathEnd: number;
+  /** So many bytes at its beginning are those of the path before. */
+  common: number;
+}
+
+/**
+ * Calls `visit` for each entry, with an object that is the same each time: where an object and a
+ * string for each entry would cost more than what is done with them. Returns where the entries end.
+ * Throws IndexError.
+ */
+export function walkEntries(file: IndexBytes, visit: (entry: RawEntry) => void): number {
+  const { bytes, view, version } = file;
+  const reader = new ByteReader(bytes);
+  const flagsAt = STAT_BYTES + OID_BYTES[file.format];
+  const raw: RawEntry = {
+    at: 0,
+    oidAt: 0,
+    mode: 0,
+    stage: 0,
+    flags: 0,
+    moreFlags: 0,
+    path: version === 4 ? new Uint8Array(256) : bytes,
+    pathFrom: 0,
+    pathEnd: 0,
+    common: 0,
+  };
+  reader.at = HEADER_BYTES;
+  for (let i = 0; i < file.count; i++) {
+    raw.at = reader.skip(flagsAt + FLAGS_BYTES);
+    raw.oidAt = raw.at + STAT_BYTES;
+    raw.mode = view.getUint32(raw.at + MODE_AT);
+    raw.flags = view.getUint16(raw.at + flagsAt);
+    raw.moreFlags = 0;
+    if ((raw.flags & EXTENDED) !== 0) {
       if (version < 3) throw new IndexError("extended flags in version 2");
-      more = view.getUint16(reader.skip(FLAGS_BYTES));
-      if ((more & ~(SKIP_WORKTREE | INTENT_TO_ADD)) !== 0) throw new IndexError("unknown flags");
+      raw.moreFlags = view.getUint16(reader.skip(FLAGS_BYTES));
+      if ((raw.moreFlags & ~(SKIP_WORKTREE | INTENT_TO_ADD)) !== 0) {
+        throw new IndexError("unknown flags");
+      }
     }
-    let kept = "";
-    if (version === 4) {
-      const strip = reader.varint();
-      if (strip > before.length) throw new IndexError("a path that takes away too much");
-      kept = before.slice(0, before.length - strip);
-    }
-    const path = kept + reader.text();
-    const length = flags & LENGTH_MASK;
-    if (length < LENGTH_MASK ? path.length !== length : path.length < length) {
-      throw new IndexError("a path of another length");
-    }
-    if (version !== 4) reader.skip(paddingOf(reader.at - 1 - at) - 1);
-    const stage = (flags >> STAGE_AT) & 3;
-    if (path === "") throw new IndexError("an entry without a path, as in a split index");
-    if (path < before || (path === before && stage <= stageBefore)) {
+    const stageBefore = raw.stage;
+    raw.stage = (raw.flags >> STAGE_AT) & 3;
+    const order = readPath(reader, raw, version);
+    if (order < 0 || (order === 0 && raw.stage <= stageBefore)) {
       throw new IndexError("paths that are not sorted");
     }
-    before = path;
-    stageBefore = stage;
-    entries.push({
-      path: path as RepoPath,
-      oid: bytes.subarray(at + STAT_BYTES, at + STAT_BYTES + oidBytes).toHex() as Oid,
-      mode: view.getUint32(at + 24),
-      stage,
-      assumeValid: (flags & ASSUME_VALID) !== 0,
-      skipWorktree: (more & SKIP_WORKTREE) !== 0,
-      intentToAdd: (more & INTENT_TO_ADD) !== 0,
-      stat: readStat(view, at),
-    });
+    const length = raw.pathEnd - raw.pathFrom;
+    const written = raw.flags & LENGTH_MASK;
+    if (written < LENGTH_MASK ? length !== written : length < LENGTH_MASK) {
+      throw new IndexError("a path of another length");
+    }
+    if (version !== 4) reader.skip(paddingOf(reader.at - 1 - raw.at) - 1);
+    visit(raw);
   }
-  return entries;
+  return reader.at;
+}
+
+/**
+ * Reads the path of `raw`, which has the one before, and its NUL. Returns how it compares to that
+ * one: positive when it comes later. In version 4 a path is what stays of the one before, which the
+ * number of bytes that do not says, and the bytes that follow.
+ */
+function readPath(reader: ByteReader, raw: RawEntry, version: number): number {
+  const { bytes } = reader;
+  const before = raw.pathEnd - raw.pathFrom;
+  const kept = version === 4 ? before - reader.varint() : 0;
+  if (kept < 0) throw new IndexError("a path that takes away too much");
+  const from = reader.at;
+  const end = bytes.indexOf(0, from);
+  if (end < 0) throw new IndexError("a path without an end");
+  if (end === from && kept === 0) {
+    throw new IndexError("an entry without a path, as in a split index");
+  }
+  reader.at = end + 1;
+  const length = kept + end - from;
+  const most = Math.min(before, length);
+  let common = kept;
+  while (
+    common < most && raw.path[raw.pathFrom + common] === bytes[from - kept + common]
+  ) common++;
+  const order = common < most
+    ? (bytes[from - kept + common] as number) - (raw.path[raw.pathFrom + common] as number)
+    : length - before;
+  raw.common = common;
+  if (version !== 4) {
+    raw.pathFrom = from;
+    raw.pathEnd = end;
+    return order;
+  }
+  if (length > raw.path.length) {
+    const bigger = new Uint8Array(2 * length);
+    bigger.set(raw.path);
+    raw.path = bigger;
+  }
+  for (let i = kept; i < length; i++) raw.path[i] = bytes[from - kept + i] as number;
+  raw.pathEnd = length;
+  return order;
 }
 
 function readStat(view: DataView, at: number): FileStat {
+  // As `git read-tree` leaves all of them.
+  if (view.getUint32(at) === 0 && isZero(view, at)) return NO_STAT;
   return {
     ctimeSeconds: view.getUint32(at),
     ctimeNanoseconds: view.getUint32(at + 4),
@@ -171,14 +290,29 @@ function readStat(view: DataView, at: number): FileStat {
   };
 }
 
-function writeStat(view: DataView, at: number, stat: FileStat, mode: number): void {
+/** Whether nothing is known: all but the mode is 0. */
+function isZero(view: DataView, at: number): boolean {
+  for (let i = 0; i < STAT_BYTES; i += 4) {
+    if (i !== MODE_AT && view.getUint32(at + i) !== 0) return false;
+  }
+  return true;
+}
+
+/** Writes what is before an entry's oid; `ino` in the place of the one in `stat`, its low 32 bits. */
+export function writeStat(
+  view: DataView,
+  at: number,
+  stat: FileStat,
+  ino: number,
+  mode: number,
+): void {
   view.setUint32(at, stat.ctimeSeconds);
   view.setUint32(at + 4, stat.ctimeNanoseconds);
   view.setUint32(at + 8, stat.mtimeSeconds);
   view.setUint32(at + 12, stat.mtimeNanoseconds);
   view.setUint32(at + 16, stat.dev);
-  view.setUint32(at + 20, stat.ino);
-  view.setUint32(at + 24, mode);
+  view.setUint32(at + 20, ino);
+  view.setUint32(at + MODE_AT, mode);
   view.setUint32(at + 28, stat.uid);
   view.setUint32(at + 32, stat.gid);
   view.setUint32(at + 36, stat.sizeBytes);
@@ -189,7 +323,10 @@ function paddingOf(length: number): number {
   return 8 - (length & 7);
 }
 
-function readExtensions(reader: ByteReader): IndexExtension[] {
+/** Those that begin where the entries end. Throws IndexError. */
+export function readExtensions({ bytes }: IndexBytes, entriesEnd: number): IndexExtension[] {
+  const reader = new ByteReader(bytes);
+  reader.at = entriesEnd;
   const extensions: IndexExtension[] = [];
   while (reader.left > 0) {
     const name = byteString(reader.take(4));
@@ -203,14 +340,13 @@ function readExtensions(reader: ByteReader): IndexExtension[] {
   return extensions;
 }
 
-/** The index with an extension in place of the one of its name, or behind all others. */
-export function withExtension(index: Index, extension: IndexExtension): Index {
-  const { extensions } = index;
-  if (!extensions.some(({ name }) => name === extension.name)) {
-    return { ...index, extensions: [...extensions, extension] };
-  }
-  const replaced = extensions.map((each) => each.name === extension.name ? extension : each);
-  return { ...index, extensions: replaced };
+/** An extension in the place of the one of its name, or behind all others. */
+export function replaceExtension(
+  extensions: readonly IndexExtension[],
+  extension: IndexExtension,
+): IndexExtension[] {
+  if (!extensions.some(({ name }) => name === extension.name)) return [...extensions, extension];
+  return extensions.map((each) => each.name === extension.name ? extension : each);
 }
 
 /** Whole file. Version 2 becomes 3 when an entry has a flag that needs it. */
@@ -219,52 +355,64 @@ export function serializeIndex(
   version: 2 | 4 = index.version === 4 ? 4 : 2,
 ): Uint8Array<ArrayBuffer> {
   const { entries, extensions, format } = index;
-  const out = new Uint8Array(sizeLimit(index));
+  let size = HEADER_BYTES;
+  // A varint is no longer than padding.
+  const most = STAT_BYTES + OID_BYTES[format] + 2 * FLAGS_BYTES + 8;
+  for (const { path } of entries) size += most + path.length;
+  const out = new Uint8Array(size);
   const view = new DataView(out.buffer);
   const extended = entries.some((entry) => entry.skipWorktree || entry.intentToAdd);
   view.setUint32(0, SIGNATURE);
   view.setUint32(4, version === 2 && extended ? 3 : version);
   view.setUint32(8, entries.length);
-  let at = writeEntries(out, index, version);
+  const end = writeEntries(out, index, version);
+  return sealIndex(out.subarray(0, end), extensions, format);
+}
+
+/** Header and entries, and what follows them. */
+export function sealIndex(
+  entries: Uint8Array,
+  extensions: readonly IndexExtension[],
+  format: ObjectFormat,
+): Uint8Array<ArrayBuffer> {
+  let size = entries.length + OID_BYTES[format];
+  for (const { data } of extensions) size += EXTENSION_HEADER_BYTES + data.length;
+  const out = new Uint8Array(size);
+  const view = new DataView(out.buffer);
+  out.set(entries);
+  let at = entries.length;
   for (const { name, data } of extensions) {
-    writeName(out, at, name, 0);
+    out.set(bytesOf(name), at);
     view.setUint32(at + 4, data.length);
     out.set(data, at + EXTENSION_HEADER_BYTES);
     at += EXTENSION_HEADER_BYTES + data.length;
   }
-  const hash = createHash(format).update(out.subarray(0, at)).digest();
-  out.set(hash, at);
-  return out.subarray(0, at + hash.length);
-}
-
-/** So many bytes are enough, in every version: a varint is no longer than padding. */
-function sizeLimit({ entries, extensions, format }: Index): number {
-  const oidBytes = OID_BYTES[format];
-  const each = STAT_BYTES + oidBytes + 2 * FLAGS_BYTES + 8;
-  let size = HEADER_BYTES + oidBytes;
-  for (const { path } of entries) size += each + path.length;
-  for (const { data } of extensions) size += EXTENSION_HEADER_BYTES + data.length;
-  return size;
+  out.set(createHash(format).update(out.subarray(0, at)).digest(), at);
+  return out;
 }
 
 /** Returns where the entries end. */
 function writeEntries(out: Uint8Array<ArrayBuffer>, index: Index, version: 2 | 4): number {
+  const { entries } = index;
   const view = new DataView(out.buffer);
   const oidBytes = OID_BYTES[index.format];
+  const oids = Uint8Array.fromHex(entries.map(({ oid }) => oid).join(""));
+  const names = bytesOf(entries.map(({ path }) => path).join(""));
   let at = HEADER_BYTES;
-  let before = "";
-  for (const entry of index.entries) {
+  let oidAt = 0;
+  let nameAt = 0;
+  let before = 0;
+  for (const entry of entries) {
     const from = at;
-    const { path } = entry;
-    writeStat(view, at, entry.stat, entry.mode);
+    const { length } = entry.path;
+    writeStat(view, at, entry.stat, entry.stat.ino, entry.mode);
     at += STAT_BYTES;
-    out.subarray(at, at + oidBytes).setFromHex(entry.oid);
-    at += oidBytes;
+    for (let i = 0; i < oidBytes; i++) out[at++] = oids[oidAt++] as number;
     const extended = entry.skipWorktree || entry.intentToAdd;
     view.setUint16(
       at,
       (entry.assumeValid ? ASSUME_VALID : 0) | (extended ? EXTENDED : 0) |
-        (entry.stage << STAGE_AT) | Math.min(path.length, LENGTH_MASK),
+        (entry.stage << STAGE_AT) | Math.min(length, LENGTH_MASK),
     );
     at += FLAGS_BYTES;
     if (extended) {
@@ -275,18 +423,14 @@ function writeEntries(out: Uint8Array<ArrayBuffer>, index: Index, version: 2 | 4
     }
     let kept = 0;
     if (version === 4) {
-      while (kept < before.length && before.charCodeAt(kept) === path.charCodeAt(kept)) kept++;
-      at = putVarint(out, at, before.length - kept);
-      before = path;
+      const most = Math.min(length, before);
+      while (kept < most && names[nameAt - before + kept] === names[nameAt + kept]) kept++;
+      at = putVarint(out, at, before - kept);
     }
-    at = writeName(out, at, path, kept);
+    for (let i = kept; i < length; i++) out[at++] = names[nameAt + i] as number;
     at += version === 4 ? 1 : paddingOf(at - from);
+    nameAt += length;
+    before = length;
   }
   return at;
-}
-
-/** Writes the bytes of a byte string from one of them on; returns where they end. */
-function writeName(out: Uint8Array, at: number, name: string, from: number): number {
-  for (let i = from; i < name.length; i++) out[at + i - from] = name.charCodeAt(i);
-  return at + name.length - from;
 }

@@ -20,7 +20,7 @@ import { createHash } from "node:crypto";
 import { byteString, byteStringOfText, type HostPath } from "../path.ts";
 import { readEwah, writeEwah } from "./ewah.ts";
 import { ByteReader, ByteWriter, IndexError } from "./index_bytes.ts";
-import { type Index, type IndexEntry, type IndexExtension, S_IFMT } from "./index_file.ts";
+import type { Index, IndexExtension } from "./index_file.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 
 export interface UntrackedDirectory {
@@ -34,6 +34,8 @@ export interface UntrackedDirectory {
   readonly checkOnly: boolean;
   /** What git takes for the oid of its .gitignore; null: it has none, or git has not read it. */
   ignoreOid: Oid | null;
+  /** It has a .gitattributes. Not in the file. */
+  hasAttributes: boolean;
 }
 
 export interface UntrackedCache {
@@ -52,9 +54,6 @@ export interface UntrackedCache {
 const STATUS_FLAGS = 6;
 const STAT_BYTES = 36;
 const IGNORE_FILE = ".gitignore";
-const ATTRIBUTES_FILE = ".gitattributes";
-const S_IFREG = 0o100000;
-const S_IFDIR = 0o040000;
 /** So deep a path may be: PATH_MAX is 4096. */
 const DEPTH_MAX = 2048;
 
@@ -68,6 +67,9 @@ export interface FreshUntrackedCache {
   readonly workTree: HostPath;
   /** Content of info/exclude. */
   readonly exclude: Uint8Array;
+  readonly format: ObjectFormat;
+  /** Of the root, by freshDirectory. */
+  readonly root: UntrackedDirectory;
 }
 
 /**
@@ -76,14 +78,28 @@ export interface FreshUntrackedCache {
  * it, which git would leave out: it finds nothing in them either way, and leaves them out when it
  * scans the directory above.
  */
-export function freshUntrackedCache(index: Index, options: FreshUntrackedCache): UntrackedCache {
-  const system = SYSTEMS[Deno.build.os] ?? "";
+export function freshUntrackedCache(options: FreshUntrackedCache): UntrackedCache {
+  const { workTree, exclude, format, root } = options;
+  settle(root);
   return {
-    ident: byteStringOfText(`Location ${options.workTree}, system ${system}`),
+    ident: byteStringOfText(`Location ${workTree}, system ${SYSTEMS[Deno.build.os] ?? ""}`),
     flags: STATUS_FLAGS,
-    excludeOid: excludeOid(options.exclude, index.format),
+    excludeOid: excludeOid(exclude, format),
     excludesFileOid: null,
-    root: directoriesOf(index.entries),
+    root,
+  };
+}
+
+/** A directory without anything untracked. */
+export function freshDirectory(name: string): UntrackedDirectory {
+  return {
+    name,
+    directories: [],
+    untracked: [],
+    valid: true,
+    checkOnly: false,
+    ignoreOid: null,
+    hasAttributes: false,
   };
 }
 
@@ -95,32 +111,6 @@ export function excludeOid(content: Uint8Array, format: ObjectFormat): Oid {
   return hash.update(content).update(end, "latin1").digest("hex") as Oid;
 }
 
-/** Directories that have entries below them. */
-function directoriesOf(entries: readonly IndexEntry[]): UntrackedDirectory {
-  const root = freshDirectory("");
-  const known = new Map([["", root]]);
-  const withAttributes = new Set<UntrackedDirectory>();
-  let path = "";
-  let directory = root;
-  for (const entry of entries) {
-    const kind = entry.mode & S_IFMT;
-    // A sparse directory is not in the work tree.
-    const end = kind === S_IFDIR ? entry.path.length - 1 : entry.path.length;
-    const slash = entry.path.lastIndexOf("/", end - 1);
-    if (slash !== path.length || !entry.path.startsWith(path)) {
-      path = slash < 0 ? "" : entry.path.slice(0, slash);
-      directory = directoryAt(path, known);
-    }
-    // Git follows no link to either of them.
-    if (kind !== S_IFREG || entry.stage !== 0) continue;
-    const name = entry.path.slice(slash + 1);
-    if (name === IGNORE_FILE) directory.ignoreOid = entry.oid;
-    else if (name === ATTRIBUTES_FILE) withAttributes.add(directory);
-  }
-  settle(root, withAttributes);
-  return root;
-}
-
 /**
  * Sorts, and takes away the oids that are of no use or not known, after which git reads the file
  * when something changes there, as it has to anyway:
@@ -129,37 +119,15 @@ function directoriesOf(entries: readonly IndexEntry[]): UntrackedDirectory {
  *    its content; a wrong one would have everything below scanned, by the first `status`.
  * An oid is never below a .gitignore without one: git would scan there without its patterns.
  */
-function settle(root: UntrackedDirectory, withAttributes: ReadonlySet<UntrackedDirectory>): void {
+function settle(root: UntrackedDirectory): void {
   const stack = [{ directory: root, converted: false }];
   for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
     const { directory } = next;
-    const converted = next.converted || withAttributes.has(directory);
+    const converted = next.converted || directory.hasAttributes;
     directory.directories.sort(byName);
     if (converted || directory.directories.length === 0) directory.ignoreOid = null;
     for (const each of directory.directories) stack.push({ directory: each, converted });
   }
-}
-
-function directoryAt(path: string, known: Map<string, UntrackedDirectory>): UntrackedDirectory {
-  const found = known.get(path);
-  if (found !== undefined) return found;
-  const slash = path.lastIndexOf("/");
-  const parent = directoryAt(slash < 0 ? "" : path.slice(0, slash), known);
-  const made = freshDirectory(path.slice(slash + 1));
-  parent.directories.push(made);
-  known.set(path, made);
-  return made;
-}
-
-function freshDirectory(name: string): UntrackedDirectory {
-  return {
-    name,
-    directories: [],
-    untracked: [],
-    valid: true,
-    checkOnly: false,
-    ignoreOid: null,
-  };
 }
 
 function byName(a: UntrackedDirectory, b: UntrackedDirectory): number {

@@ -25,10 +25,10 @@ import {
   removeTree,
   writeFileAtomically,
 } from "./files.ts";
-import { firstIndex } from "./first_index.ts";
+import { firstIndex, type Inos } from "./first_index.ts";
 import { fsmonitorHook } from "./fsmonitor.ts";
 import { IndexError } from "./index_bytes.ts";
-import type { FileStat, IndexEntry } from "./index_file.ts";
+import type { FileStat } from "./index_file.ts";
 import { isOid, type ObjectFormat, type Oid } from "./oid.ts";
 import { GitError, gitText, type Owner, runGit, type RunOptions } from "./process.ts";
 import {
@@ -56,8 +56,9 @@ export interface NewUserGitDir extends UserGitDir {
   readonly repoId: string;
   /** Where the user's work tree will be: absolute, without symbolic links. */
   readonly mountPoint: HostPath;
-  /** What lstat(2) will say there of an entry. Called once, when the index is to be written. */
-  readonly stats: () => Promise<(entry: IndexEntry) => FileStat>;
+  /** What lstat(2) will say there of any entry; waited for when the index is to be written. */
+  readonly stat: () => Promise<FileStat>;
+  readonly inos: Inos;
   readonly storeGitDir: string;
   /** The store's branches and tags. */
   readonly mirror: Refs;
@@ -132,14 +133,15 @@ async function writeIndex(
   }
   const written = await readIfExists(`${gitDir}/index`);
   if (written === null) return;
-  const statOf = await options.stats();
+  const stat = await options.stat();
   try {
     const made = firstIndex(written, {
       format: options.objectFormat,
       token: firstToken(options.repoId),
       workTree: options.mountPoint,
       exclude: new TextEncoder().encode(excludeText(options)),
-      statOf,
+      stat,
+      inos: options.inos,
     });
     await writeFileAtomically(`${gitDir}/index`, made, 0o644);
   } catch (error) {

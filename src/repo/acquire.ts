@@ -41,7 +41,7 @@ import { createUserGitDir } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
 import type { HostPath } from "../path.ts";
 import { registerSecret } from "../redact.ts";
-import { baseStatOf } from "./base_stats.ts";
+import { BASE_INOS, baseStat } from "./base_stats.ts";
 import { checkBranch, checkDepth, checkName, realMountPoint } from "./checks.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
@@ -327,7 +327,8 @@ async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promi
       owner: ownerOf(job.request),
       repoId: job.id,
       mountPoint,
-      stats: async () => baseStatOf({ timeSeconds: (await base).timeSeconds, uid, gid }),
+      stat: async () => baseStat({ timeSeconds: (await base).timeSeconds, uid, gid }),
+      inos: BASE_INOS,
       storeGitDir: store.gitDir,
       mirror: state.refs,
       remoteUrl: job.remote.url,

@@ -8,6 +8,8 @@ import { readFsmonitor } from "../git/fsmonitor.ts";
 import { type Index, parseIndex } from "../git/index_file.ts";
 import { readUntrackedCache, type UntrackedDirectory } from "../git/untracked_cache.ts";
 import { firstToken, syntheticDirName } from "../monitor_names.ts";
+import { inoOf } from "../vfs/ino.ts";
+import { BASE_INOS } from "./base_stats.ts";
 import { type Ground, onGround } from "./testing.ts";
 import type { RepoRecord } from "./types.ts";
 
@@ -270,6 +272,12 @@ Deno.test("first index: entries are those of git, with the stat data of the moun
       `${path}\n  ctime: ${time}:0\n  mtime: ${time}:0\n  dev: 0\tino: ${stat.ino}\n` +
       `  uid: ${uid}\tgid: ${gid}\n  size: 0\tflags: 0\n`
     ).join("");
+    for (const { path, oid, stat } of entries) {
+      const names = path.split("/");
+      const name = names.pop() as string;
+      const parentIno = names.reduce(BASE_INOS.ofDirectory, BASE_INOS.root);
+      assert.equal(stat.ino, inoOf(parentIno, name, oid) % 2 ** 32, path);
+    }
     const quoted = text.replace("\xc3\xa9/\xc3\xbc", '"\\303\\251/\\303\\274"');
     assert.equal(debug, quoted);
     const index = await Deno.lstat(place.indexPath);
