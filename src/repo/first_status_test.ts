@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { Random } from "../../tests/support/git_objects.ts";
 import { readFsmonitor } from "../git/fsmonitor.ts";
 import { type Index, parseIndex } from "../git/index_file.ts";
 import { readUntrackedCache, type UntrackedDirectory } from "../git/untracked_cache.ts";
@@ -426,5 +427,66 @@ Deno.test("first index: a commit without files", async () => {
     await Deno.writeTextFile(`${place.dir}/new`, "");
     await place.answer(place.token, ["new"]);
     assert.equal((await place.status()).stdout, "?? new\n");
+  });
+});
+
+/** Names that meet patterns, names that sort around a slash, and names of the two files. */
+const WORDS = ["a", "a-b", "a.o", "b", "dir", "local", ".gitignore", "x"] as const;
+const PATTERNS = ["*.o\n", "local\n", "/b/\n", "!a.o\n", "dir\n", "x\n!/x\n"] as const;
+
+/** A path, and its content. */
+function randomFile(random: Random): [string, string] {
+  const pick = <T>(of: readonly T[]) => of[random.below(of.length)] as T;
+  const folders = Array.from({ length: random.below(4) }, () => pick(["a", "a-b", "b", "dir"]));
+  const name = pick(WORDS);
+  const text = name === ".gitignore" ? pick(PATTERNS) : `${random.below(1000)}`;
+  return [[...folders, name].join("/"), text];
+}
+
+/** False: something is in the way. */
+async function write(root: string, path: string, text: string): Promise<boolean> {
+  try {
+    await Deno.mkdir(`${root}/${path}`.replace(/\/[^/]*$/, ""), { recursive: true });
+    await Deno.writeTextFile(`${root}/${path}`, text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+Deno.test("first status: random trees and changes, against git without monitor and cache", async () => {
+  await onGround(async (ground) => {
+    for (let seed = 1; seed <= 6; seed++) {
+      const random = new Random(seed);
+      const remote = await ground.makeRemote();
+      for (let i = 0; i < 30; i++) await write(remote, ...randomFile(random));
+      if (seed % 3 === 0) await write(remote, "a/.gitattributes", "* text=auto\n");
+      await commitFiles(ground, remote, {});
+      const place = new Place(ground, await ground.add(remote));
+      await place.make();
+      await place.fill();
+      const changed = new Set<string>();
+      const tokens = [place.token];
+      for (let step = 1; step <= 5; step++) {
+        for (let i = random.below(4); i > 0; i--) {
+          const [path, text] = randomFile(random);
+          if (random.below(3) > 0) await write(place.dir, path, text);
+          else await Deno.remove(`${place.dir}/${path}`).catch(() => {});
+          // Also the folders that were made with it.
+          for (let at = path; at !== ""; at = at.slice(0, Math.max(0, at.lastIndexOf("/")))) {
+            changed.add(at);
+          }
+        }
+        const token = `${place.token}+${step}`;
+        for (const before of tokens) await place.answer(before, [...changed], token);
+        tokens.push(token);
+        const { stdout } = await place.status();
+        const plain = ["-c", "core.fsmonitor=false", "-c", "core.untrackedCache=false"];
+        const kept = await Deno.readFile(place.indexPath);
+        const expected = await place.git(...plain, ...STATUS);
+        await Deno.writeFile(place.indexPath, kept);
+        assert.equal(stdout, expected.stdout, `seed ${seed}, step ${step}`);
+      }
+    }
   });
 });
