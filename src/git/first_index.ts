@@ -19,6 +19,7 @@ import {
   type RawEntry,
   readExtensions,
   replaceExtension,
+  S_IFDIR,
   S_IFMT,
   S_IFREG,
   sealIndex,
@@ -83,6 +84,7 @@ export function firstIndex(
   const end = walkEntries(file, (raw) => {
     const { at, mode, path, pathFrom, pathEnd, oidAt } = raw;
     if (pathEnd - pathFrom >= PATH_MAX_BYTES) throw new IndexError("a path that is too long");
+    if ((mode & S_IFMT) === S_IFDIR) throw new IndexError("a sparse index");
     const place = directories.enter(raw);
     const nameFrom = pathFrom + place.prefixBytes;
     const oidEnd = oidAt + OID_BYTES[format];

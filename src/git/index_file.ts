@@ -76,6 +76,7 @@ export const NO_STAT: FileStat = Object.freeze({
 export const GITLINK_MODE = 0o160000;
 export const S_IFMT = 0o170000;
 export const S_IFREG = 0o100000;
+export const S_IFDIR = 0o040000;
 
 const SIGNATURE = 0x44495243;
 const HEADER_BYTES = 12;

@@ -159,11 +159,15 @@ export function untrackedExtension(cache: UntrackedCache, format: ObjectFormat):
     out.text(name);
     for (const each of untracked) out.text(each);
   }
-  const bits = (of: (directory: UntrackedDirectory) => boolean) =>
-    Uint8Array.from(all, (directory) => of(directory) ? 1 : 0);
-  writeEwah(out, bits(({ valid }) => valid));
-  writeEwah(out, bits(({ checkOnly }) => checkOnly));
-  writeEwah(out, bits(({ ignoreOid }) => ignoreOid !== null));
+  const valid = new Uint8Array(all.length);
+  const checkOnly = new Uint8Array(all.length);
+  const ignores = new Uint8Array(all.length);
+  for (const [rank, directory] of all.entries()) {
+    if (directory.valid) valid[rank] = 1;
+    if (directory.checkOnly) checkOnly[rank] = 1;
+    if (directory.ignoreOid !== null) ignores[rank] = 1;
+  }
+  for (const each of [valid, checkOnly, ignores]) writeEwah(out, each);
   for (const { valid } of all) if (valid) out.zeros(STAT_BYTES);
   for (const { ignoreOid } of all) if (ignoreOid !== null) out.oid(ignoreOid);
   out.zeros(1);
