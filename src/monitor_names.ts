@@ -10,7 +10,7 @@ export function syntheticDirName(repoId: string): Name {
   return `.afs-${repoId.slice(0, 8)}` as Name;
 }
 
-/** Token of a mount in which nothing was changed yet: what the first index holds. */
+/** Of a mount in which nothing was changed yet. Never pure digits, which are git's own tokens. */
 export function firstToken(repoId: string): string {
   return `${repoId}-0`;
 }

@@ -16,6 +16,9 @@ export type HostPath = string & { readonly [brand]: "HostPath" };
 /** NAME_MAX of Linux: longer names get ENAMETOOLONG, and are hidden when a tree has them. */
 export const NAME_MAX_BYTES = 255;
 
+/** So many arguments a call may have. */
+const CHUNK_BYTES = 4096;
+
 const latin1 = new TextDecoder("latin1");
 const utf8 = new TextEncoder();
 
@@ -31,7 +34,9 @@ export function byteString(bytes: Uint8Array): string {
     }
   }
   if (ascii) return latin1.decode(bytes);
-  for (let i = 0; i < bytes.length; i++) out += String.fromCharCode(bytes[i] as number);
+  for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+    out += String.fromCharCode(...bytes.subarray(at, at + CHUNK_BYTES));
+  }
   return out;
 }
 

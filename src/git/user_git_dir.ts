@@ -9,14 +9,29 @@
  *  3. No process of ours there sees the work tree: core.worktree is never set (the gitfile's
  *     folder is the work tree for the user's git), and GIT_WORK_TREE is an empty folder for ours.
  *  4. One that exists is left alone.
+ *  5. Its index has FSMN and UNTR, and core.fsmonitor asks the mount what has changed since: a git of
+ *     ours that wrote this index without the monitor would lose both (process.ts turns it off).
  *
- * Write order: everything below a temporary name, ownership, then the rename.
+ * Write order: info/exclude before the index, which has its hash; everything below a temporary name,
+ * ownership, then the rename.
  */
 
-import { bytesOf, byteString, byteStringOfText } from "../path.ts";
+import { firstToken, syntheticDirName } from "../monitor_names.ts";
+import { bytesOf, byteString, byteStringOfText, type HostPath } from "../path.ts";
 import { type ConfigEntry, configText } from "./config_file.ts";
 import { credentialEntries, type CredentialSource } from "./credentials.ts";
-import { giveTree, makeFolder, pathExists, removeTree, writeFileAtomically } from "./files.ts";
+import {
+  giveTree,
+  makeFolder,
+  pathExists,
+  readIfExists,
+  removeTree,
+  writeFileAtomically,
+} from "./files.ts";
+import { firstIndex, type Inos } from "./first_index.ts";
+import { fsmonitorHook } from "./fsmonitor.ts";
+import { IndexError } from "./index_bytes.ts";
+import type { FileStat } from "./index_file.ts";
 import { isOid, type ObjectFormat, type Oid } from "./oid.ts";
 import { GitError, gitText, type Owner, runGit, type RunOptions } from "./process.ts";
 import {
@@ -40,6 +55,13 @@ export interface UserGitDir {
 }
 
 export interface NewUserGitDir extends UserGitDir {
+  /** 16 hex digits: names the file monitor. */
+  readonly repoId: string;
+  /** Where the user's work tree will be: absolute, without symbolic links. */
+  readonly mountPoint: HostPath;
+  /** What lstat(2) will say there of any entry; waited for when the index is to be written. */
+  readonly stat: () => Promise<FileStat>;
+  readonly inos: Inos;
   readonly storeGitDir: string;
   /** The store's branches and tags. */
   readonly mirror: Refs;
@@ -78,7 +100,7 @@ export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
     await writeSkeleton(temporary, options);
     const run = runOptions({ ...options, gitDir: temporary, owner: null }, options.signal);
     await Promise.all([
-      writeIndex(options.commitOid, run),
+      writeIndex(temporary, options, run),
       // HEAD is a branch without commits until here, so this writes branch and reflogs as a clone.
       runGit(["update-ref", "-m", `clone: from ${options.remoteUrl}`, "--stdin"], {
         ...run,
@@ -94,16 +116,46 @@ export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
   }
 }
 
+/** Whatever the configuration of this process's user says, the index is whole and in one file. */
+const INDEX_CONFIG = ["core.splitIndex=false", "core.sparseCheckout=false"];
+
 /**
- * A tree with names that git refuses (`.git`, `..`) leaves no index, as in a clone of it: the mount
- * hides them and shows the rest.
+ * Git's own index, made over by firstIndex while nobody but us can write here. A tree with names
+ * that git refuses (`.git`, `..`) leaves no index, as in a clone of it: the mount hides them and
+ * shows the rest.
  */
-async function writeIndex(commitOid: Oid, run: RunOptions): Promise<void> {
+async function writeIndex(
+  gitDir: string,
+  options: NewUserGitDir,
+  run: RunOptions,
+): Promise<void> {
   try {
-    await runGit(["read-tree", commitOid], run);
+    await runGit(["read-tree", options.commitOid], { ...run, config: INDEX_CONFIG });
   } catch (error) {
     if (!(error instanceof GitError) || !/invalid path/.test(error.stderr)) throw error;
   }
+  const written = await readIfExists(`${gitDir}/index`);
+  if (written === null) return;
+  const stat = await options.stat();
+  try {
+    const made = firstIndex(written, {
+      format: options.objectFormat,
+      token: firstToken(options.repoId),
+      workTree: options.mountPoint,
+      exclude: new TextEncoder().encode(excludeText(options)),
+      stat,
+      inos: options.inos,
+    });
+    await writeFileAtomically(`${gitDir}/index`, made, 0o644);
+  } catch (error) {
+    // A newer git's, with more in it than is known here: it is right as it is, and slower.
+    if (!(error instanceof IndexError)) throw error;
+  }
+}
+
+/** The synthetic directory can be looked up, so `git add` would take it. */
+function excludeText({ repoId }: NewUserGitDir): string {
+  return `/${syntheticDirName(repoId)}/\n`;
 }
 
 async function writeSkeleton(gitDir: string, options: NewUserGitDir): Promise<void> {
@@ -116,7 +168,7 @@ async function writeSkeleton(gitDir: string, options: NewUserGitDir): Promise<vo
   await Promise.all([
     writeFileAtomically(`${gitDir}/objects/info/alternates`, alternates, 0o644),
     writeFileAtomically(`${gitDir}/config`, userConfig(options), 0o644),
-    writeFileAtomically(`${gitDir}/info/exclude`, "", 0o644),
+    writeFileAtomically(`${gitDir}/info/exclude`, excludeText(options), 0o644),
     writeFileAtomically(`${gitDir}/HEAD`, `${head}\n`, 0o644),
     options.shallow === ""
       ? null
@@ -132,6 +184,10 @@ function userConfig(options: NewUserGitDir): string {
     ["core", null, "fileMode", "true"],
     ["core", null, "bare", "false"],
     ["core", null, "logAllRefUpdates", "true"],
+    ["core", null, "untrackedCache", "true"],
+    ["core", null, "fsmonitor", fsmonitorHook(syntheticDirName(options.repoId))],
+    // Else a hook that fails is tried again as one of version 1, and leaves a token of its own.
+    ["core", null, "fsmonitorHookVersion", "2"],
     ...(options.objectFormat === "sha1"
       ? []
       : [["extensions", null, "objectFormat", options.objectFormat] as const]),

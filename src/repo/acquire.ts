@@ -41,7 +41,8 @@ import { createUserGitDir } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
 import type { HostPath } from "../path.ts";
 import { registerSecret } from "../redact.ts";
-import { checkBranch, checkDepth, checkName } from "./checks.ts";
+import { BASE_INOS, baseStat } from "./base_stats.ts";
+import { checkBranch, checkDepth, checkName, realMountPoint } from "./checks.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
 import { ownerOf } from "./owner.ts";
@@ -211,11 +212,9 @@ async function make(job: Job): Promise<RepoRecord> {
   const { options } = job;
   const state = await phase(options, "fetch", () => fetchStore(job));
   const record = await phase(options, "prepare", async () => {
-    const [commit] = await allToTheirEnds([
-      readCommit(options.layout.store(job.storeId).gitDir, state.commitOid),
-      makeRepo(job, state),
-    ]);
-    return await recordOf(job, state, commit);
+    const base = readBase(job, state);
+    await allToTheirEnds([base, makeRepo(job, state, base)]);
+    return await recordOf(job, state, await base);
   });
   options.signal?.throwIfAborted();
   options.register?.(record);
@@ -257,14 +256,29 @@ async function fetchStore(job: Job): Promise<StoreState> {
   }
 }
 
-async function recordOf(job: Job, state: StoreState, commit: Commit): Promise<RepoRecord> {
+/** What is mounted. */
+interface Base {
+  readonly commit: Commit;
+  /** mtime of what nobody has changed. */
+  readonly timeSeconds: number;
+}
+
+async function readBase(job: Job, state: StoreState): Promise<Base> {
+  // Older than the index, which is written after this, or git reads every file again; commits may
+  // be from the future.
+  const latest = Math.floor(Date.now() / 1000) - 2;
+  const commit = await readCommit(job.options.layout.store(job.storeId).gitDir, state.commitOid);
+  return { commit, timeSeconds: Math.min(commit.commitTimeSeconds, latest) };
+}
+
+async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRecord> {
   const { request, options } = job;
-  const now = Date.now();
+  const { commit } = base;
   const store = options.layout.store(job.storeId);
   const complete = request.depth === null
     ? await pathExists(store.historyFullPath)
     : !state.shallow;
-  const time = new Date(now).toISOString();
+  const time = new Date().toISOString();
   return {
     id: job.id,
     name: request.name,
@@ -278,8 +292,7 @@ async function recordOf(job: Job, state: StoreState, commit: Commit): Promise<Re
     objectFormat: state.objectFormat,
     baseCommitOid: commit.commitOid,
     baseTreeOid: commit.treeOid,
-    // Older than the index, or git reads every file again; commits may be from the future.
-    baseTimeSeconds: Math.min(commit.commitTimeSeconds, Math.floor(now / 1000) - 2),
+    baseTimeSeconds: base.timeSeconds,
     uid: request.uid,
     gid: request.gid,
     xattrs: request.xattrs,
@@ -291,11 +304,13 @@ async function recordOf(job: Job, state: StoreState, commit: Commit): Promise<Re
   };
 }
 
-async function makeRepo(job: Job, state: StoreState): Promise<void> {
+async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promise<void> {
   const { layout } = job.options;
+  const { uid, gid } = job.request;
   const store = layout.store(job.storeId);
   const repo = layout.repo(job.id);
   job.undo.push(() => removeTree(repo.dir), () => removeTree(repo.userGitDir));
+  const mountPoint = await realMountPoint(job.request.mountPoint);
   const shallow = await readTextIfExists(`${store.gitDir}/shallow`) ?? "";
   await makeFolder(repo.dir, 0o700);
   await allToTheirEnds([
@@ -310,6 +325,10 @@ async function makeRepo(job: Job, state: StoreState): Promise<void> {
       gitDir: repo.userGitDir,
       workTree: layout.emptyDir,
       owner: ownerOf(job.request),
+      repoId: job.id,
+      mountPoint,
+      stat: async () => baseStat({ timeSeconds: (await base).timeSeconds, uid, gid }),
+      inos: BASE_INOS,
       storeGitDir: store.gitDir,
       mirror: state.refs,
       remoteUrl: job.remote.url,

@@ -194,6 +194,22 @@ async function checkParent(
 }
 
 /**
+ * A mount point as getcwd(2) will show it there: without symbolic links. What does not exist yet, or
+ * is a mount without a daemon, is taken as it is named.
+ */
+export async function realMountPoint(path: HostPath): Promise<HostPath> {
+  const slash = path.lastIndexOf("/");
+  if (slash < 0) return "" as HostPath;
+  try {
+    return await Deno.realPath(path) as HostPath;
+  } catch {
+    return `${await realMountPoint(path.slice(0, slash) as HostPath)}${
+      path.slice(slash)
+    }` as HostPath;
+  }
+}
+
+/**
  * Makes the missing folders of a mount point, owned by the mount's owner. Returns those made,
  * outermost first, for removeMountPoint.
  */

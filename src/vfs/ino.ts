@@ -32,6 +32,46 @@ export function inoOf(parentIno: number, name: string, content: string): number 
     b = Math.imul(b ^ code, 0x5bd1e995);
     b ^= b >>> 15;
   }
+  return finish(a, b);
+}
+
+/**
+ * inoOf, of what is not a directory, from bytes: of the name, and of the oid, whose hex digits are
+ * the content. For a whole index at once, where strings cost more than the hash.
+ */
+export function inoOfBytes(
+  parentIno: number,
+  name: Uint8Array,
+  nameFrom: number,
+  nameEnd: number,
+  oid: Uint8Array,
+  oidFrom: number,
+  oidEnd: number,
+): number {
+  let a = 0x811c9dc5 ^ (parentIno >>> 0);
+  let b = 0x9747b28c ^ Math.floor(parentIno / TWO_32);
+  a = Math.imul(a, 0x01000193);
+  b = Math.imul(b, 0x5bd1e995);
+  for (let i = nameFrom; i < nameEnd; i++) {
+    const byte = name[i] as number;
+    a = Math.imul(a ^ byte, 0x01000193);
+    b = Math.imul(b ^ byte, 0x5bd1e995);
+    b ^= b >>> 15;
+  }
+  a = Math.imul(a, 0x01000193);
+  b = Math.imul(b ^ 0xff, 0x5bd1e995);
+  for (let i = 2 * oidFrom; i < 2 * oidEnd; i++) {
+    const byte = oid[i >>> 1] as number;
+    const digit = (i & 1) === 0 ? byte >>> 4 : byte & 15;
+    const code = digit < 10 ? 0x30 + digit : 0x57 + digit;
+    a = Math.imul(a ^ code, 0x01000193);
+    b = Math.imul(b ^ code, 0x5bd1e995);
+    b ^= b >>> 15;
+  }
+  return finish(a, b);
+}
+
+function finish(a: number, b: number): number {
   const low = mix(a ^ (b >>> 7));
   const high = mix(b ^ (a >>> 11)) & (TWO_20 - 1);
   const ino = high * TWO_32 + low;
