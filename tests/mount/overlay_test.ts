@@ -219,6 +219,8 @@ mountTest("overlay: fsync reaches the disk, bytes and rows", async (lab) => {
       .filter((path) => path.includes("/overlay/"))
       .map((path) => path.slice(path.indexOf("/overlay/") + 9).replace(/\d{5,}/, "INO"));
   };
+  // Before the first change: a journal of file monitors must know whether it was open.
+  assert.deepEqual(await synced(': >"$1/first"'), ["overlay.sqlite-wal"]);
   const made = await synced('dd if=/dev/zero of="$1/file" bs=4k count=1 conv=fsync status=none');
   assert.deepEqual(made.sort(), ["overlay.sqlite-wal", "upper", "upper/INO"]);
   const again = await synced(
