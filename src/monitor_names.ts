@@ -1,6 +1,6 @@
 /**
- * Names of the file monitor that git asks: the synthetic directory at the root of a mount, which can
- * be looked up and is not listed, and the token that the first index has.
+ * Names of the file monitor that git asks: the synthetic directory at the root of a mount, which
+ * can be looked up and is not listed, and the token that the first index has.
  */
 
 import type { Name } from "./path.ts";
