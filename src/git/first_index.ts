@@ -115,7 +115,7 @@ interface Place {
   readonly ino: number;
   /** Its path and a slash; 0: the root. */
   readonly prefixBytes: number;
-  /** A mount hides names that are too long for the kernel, and git has to see that they are gone. */
+  /** A mount hides names that are too long for the kernel: git has to see that they are gone. */
   readonly hidden: boolean;
 }
 

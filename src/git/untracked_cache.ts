@@ -9,9 +9,9 @@
  *     | bitmaps: valid, check only, has a .gitignore | stats of the valid | oids of the .gitignore
  *     | NUL
  *
- * What git checks before it believes any of it: the ident, the flags, both oids, and on the way down
- * the oid of each .gitignore. What does not match is scanned again; so a wrong oid costs time, and
- * only a wrong `valid` would be a false answer.
+ * What git checks before it believes any of it: the ident, the flags, both oids, and on the way
+ * down the oid of each .gitignore. What does not match is scanned again: a wrong oid costs time,
+ * and only a wrong `valid` would be a false answer.
  *
  * Stats are written as zeros: without the monitor no directory matches, and all are scanned.
  */

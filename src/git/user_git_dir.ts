@@ -9,11 +9,10 @@
  *  3. No process of ours there sees the work tree: core.worktree is never set (the gitfile's
  *     folder is the work tree for the user's git), and GIT_WORK_TREE is an empty folder for ours.
  *  4. One that exists is left alone.
- *  5. Its index has FSMN and UNTR, and core.fsmonitor asks the mount what has changed since: a git of
- *     ours that wrote this index without the monitor would lose both (process.ts turns it off).
+ *  5. Its index has FSMN and UNTR, and core.fsmonitor asks the mount what has changed since. A git
+ *     of ours, for which process.ts turns the monitor off, loses FSMN if it writes this index.
  *
- * Write order: info/exclude before the index, which has its hash; everything below a temporary name,
- * ownership, then the rename.
+ * Write order: everything below a temporary name, ownership, then the rename.
  */
 
 import { firstToken, syntheticDirName } from "../monitor_names.ts";

@@ -194,8 +194,8 @@ async function checkParent(
 }
 
 /**
- * A mount point as getcwd(2) will show it there: without symbolic links. What does not exist yet, or
- * is a mount without a daemon, is taken as it is named.
+ * A mount point as getcwd(2) will show it there: without symbolic links. What does not exist yet,
+ * or is a mount without a daemon, is taken as it is named.
  */
 export async function realMountPoint(path: HostPath): Promise<HostPath> {
   const slash = path.lastIndexOf("/");
@@ -203,9 +203,8 @@ export async function realMountPoint(path: HostPath): Promise<HostPath> {
   try {
     return await Deno.realPath(path) as HostPath;
   } catch {
-    return `${await realMountPoint(path.slice(0, slash) as HostPath)}${
-      path.slice(slash)
-    }` as HostPath;
+    const parent = await realMountPoint(path.slice(0, slash) as HostPath);
+    return `${parent}${path.slice(slash)}` as HostPath;
   }
 }
 

@@ -1,6 +1,8 @@
 /** Git in the mount: what it says, whose it is, what it fetches, and where the token is. */
 
 import assert from "node:assert/strict";
+import { parseIndex } from "../../src/git/index_file.ts";
+import { byteString } from "../../src/path.ts";
 import { makeOddRepo, makeSizedRepo } from "../support/repos.ts";
 import { git, waitFor } from "../support/run.ts";
 import { type Daemon, fixture, type Lab, mountTest } from "./harness.ts";
@@ -121,6 +123,30 @@ mountTest("git: status is clean in a repository of everything odd", async (lab) 
     await inMount(lab, mountPoint, "log", "--oneline", "--all"),
     (await git(["--git-dir", repo.gitDir, "log", "--oneline", "--all"])).stdout,
   );
+});
+
+mountTest("git: the first index has what lstat says", async (lab) => {
+  const repo = await odd();
+  await lab.share(repo.gitDir, "odd");
+  await lab.startDaemon();
+  const mountPoint = await lab.mount(lab.serve().url("odd"), "odd");
+  const indexPath = (await inMount(lab, mountPoint, "rev-parse", "--git-path", "index")).trim();
+  const { entries } = parseIndex(await Deno.readFile(indexPath), "sha1");
+  const format = "%i %U %G %T@ %C@ %P\\0";
+  const command = `cd "$1"; find . ! -type d -printf '${format}' -o -empty -printf '${format}'`;
+  const found = byteString((await lab.sh(command, [mountPoint])).stdoutBytes).split("\0");
+  // Seconds have a fraction of zeros; the low 32 bits of an ino are in the index.
+  const shown = new Map(
+    found.filter((line) => line !== "").map((line) => {
+      const [ino, uid, gid, mtime, ctime, ...path] = line.split(" ");
+      return [path.join(" "), [Number(ino) % 2 ** 32, ...[uid, gid, mtime, ctime].map(Number)]];
+    }),
+  );
+  assert(entries.length > 10_000);
+  for (const { path, stat } of entries) {
+    const { ino, uid, gid, mtimeSeconds, ctimeSeconds } = stat;
+    assert.deepEqual([ino, uid, gid, mtimeSeconds, ctimeSeconds], shown.get(path), path);
+  }
 });
 
 mountTest("git: the mount belongs to who --uid says", async (lab) => {
