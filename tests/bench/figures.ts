@@ -1,5 +1,6 @@
 /** Every figure: what it says, and what is aimed at. The order is that of the table. */
 
+import { GIT_FIGURES } from "./figures_git.ts";
 import { WRITE_FIGURES } from "./figures_write.ts";
 import type { Cost } from "./meter.ts";
 
@@ -65,9 +66,6 @@ export const FIGURES = {
     unit: "us",
     aim: { of: "ratio", atMost: 2 },
   },
-  statusFirst: { title: "first `git status` of a tree hardly read / clone", unit: "ms" },
-  statusAgain: { title: "`git status` again / clone", unit: "ms" },
-  log: { title: "`git log -1` / clone", unit: "ms" },
   idlePss: { title: "memory of all processes, mounted and idle (PSS)", unit: "MiB" },
   idleAnon: { title: "… of it anonymous", unit: "MiB" },
   readAllPss: { title: "memory at most in the cold read of everything (PSS)", unit: "MiB" },
@@ -82,6 +80,7 @@ export const FIGURES = {
   },
   bigBlobGitAnon: { title: "… anonymous memory of its git processes, at most", unit: "MiB" },
   bigBlobFile: { title: "… growth of file-backed memory (mapped packs), at most", unit: "MiB" },
+  ...GIT_FIGURES,
   ...WRITE_FIGURES,
 } as const satisfies Record<string, Figure>;
 

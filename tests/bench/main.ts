@@ -6,10 +6,11 @@
  * measured, 1 when something was not, 129 for a bad command line.
  */
 
-import { type Bench, removeTree, shallowClone } from "./bench.ts";
+import type { Bench } from "./bench.ts";
 import { FIGURE_IDS, type FigureId, Recorder } from "./figures.ts";
 import { measureAcquire } from "./groups/acquire.ts";
 import { WRITE_FIGURES } from "./figures_write.ts";
+import { measureGit } from "./groups/git.ts";
 import { measureList } from "./groups/list.ts";
 import { measureBigBlob, measureMemory, prepareBigBlob } from "./groups/memory.ts";
 import { measureMount } from "./groups/mount.ts";
@@ -46,11 +47,8 @@ async function measureRound(bench: Bench, round: number): Promise<void> {
   };
   await group("acquire", "add-repo and clone", () => measureAcquire(bench));
   await group("list", "listing", () => measureList(bench));
-  await group("scattered", "scattered reads and git", async () => {
-    const clone = await shallowClone(bench);
-    await measureScattered(bench, clone, round);
-    await removeTree(clone.path);
-  });
+  await group("scattered", "scattered reads", () => measureScattered(bench, round));
+  await group("git", "git's commands", () => measureGit(bench, round));
   await group("read", "reading everything", () => measureReadAll(bench));
   await group("mount", "mount", () => measureMount(bench));
   await group("memory", "memory", () => measureMemory(bench));

@@ -7,6 +7,7 @@ export const GROUPS = [
   "acquire",
   "list",
   "scattered",
+  "git",
   "read",
   "mount",
   "memory",
