@@ -126,6 +126,15 @@ export class PortObjects implements Objects {
     return known;
   }
 
+  heldSize(blobOid: Oid): number | undefined {
+    return this.#packs.size(blobOid);
+  }
+
+  keepSize(blobOid: Oid, sizeBytes: number): void {
+    this.#sizes.set(blobOid, sizeBytes);
+    if (this.#untold.push([blobOid, sizeBytes]) >= UNTOLD_MAX) this.tellSizes();
+  }
+
   read(
     blobOid: Oid,
     offset: number,
@@ -214,10 +223,7 @@ export class PortObjects implements Objects {
     const bytes = this.#packs.read(oid, "blob", SIZE_BY_READING_BYTES);
     if (bytes === undefined) return undefined;
     this.#contents.set(oid, bytes);
-    this.#sizes.set(oid, bytes.length);
-    if (this.#untold.push([oid, bytes.length]) >= UNTOLD_MAX) {
-      this.tellSizes();
-    }
+    this.keepSize(oid, bytes.length);
     return bytes.length;
   }
 
