@@ -199,6 +199,11 @@ export class PortObjects implements Objects {
     }
   }
 
+  /** Packs have come. */
+  expectPacks(): void {
+    this.#packs.expectPacks();
+  }
+
   /** What was found here is to be kept by the base: a size once told is never unknown again. */
   tellSizes(): void {
     if (this.#untold.length === 0) return;

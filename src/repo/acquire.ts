@@ -276,6 +276,8 @@ async function recordOf(job: Job, state: StoreState, commit: Commit): Promise<Re
     madeFolders: 0,
     storeId: job.storeId,
     objectFormat: state.objectFormat,
+    acquiredCommitOid: commit.commitOid,
+    generation: 1,
     baseCommitOid: commit.commitOid,
     baseTreeOid: commit.treeOid,
     // Older than the index, or git reads every file again; commits may be from the future.

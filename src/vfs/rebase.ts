@@ -49,6 +49,9 @@ export interface RebaseCounts {
   released: number;
 }
 
+/** So many blobs that are not here are told. */
+const UNHELD_MAX = 10_000;
+
 /** A step towards another tree beneath a directory. */
 interface Plan {
   readonly pins: readonly TreeEntry[];
@@ -59,6 +62,8 @@ interface Plan {
 
 export class Rebase {
   readonly counts: RebaseCounts = { pinned: 0, released: 0 };
+  /** Blobs that may be what the overlay holds: when they are here, another rebase would say. */
+  readonly unheld: Oid[] = [];
   readonly #view: View;
   readonly #steps: Steps;
   #buffer: Uint8Array<ArrayBuffer> | null = null;
@@ -202,7 +207,10 @@ export class Rebase {
     try {
       if (!hasOwnContent(node, entry)) return;
       const size = objects.heldSize(entry.oid);
-      if (size === undefined) return;
+      if (size === undefined) {
+        if (this.unheld.length < UNHELD_MAX) this.unheld.push(entry.oid);
+        return;
+      }
       // Looking is nobody's access.
       const { atimeSeconds, atimeNanoseconds } = this.#view.attributes(node).attr;
       if (!(yield* this.#shows(node, entry.oid, size))) return;
