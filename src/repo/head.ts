@@ -5,16 +5,11 @@
 
 import type { HostPath } from "../path.ts";
 
-/** What git has while it works on HEAD or the work tree: the base waits until all are gone. */
-const BUSY = [
-  "index.lock",
-  "HEAD.lock",
-  "rebase-merge",
-  "rebase-apply",
-  "MERGE_HEAD",
-  "CHERRY_PICK_HEAD",
-  "REVERT_HEAD",
-] as const;
+/**
+ * What git has while it moves HEAD, or is about to move it again. Not MERGE_HEAD and the like: HEAD
+ * stays until the conflict is resolved, which may take hours.
+ */
+const BUSY = ["index.lock", "HEAD.lock", "rebase-merge", "rebase-apply"] as const;
 
 /** Entries of a git directory whose coming, going or change may mean that HEAD has moved. */
 const TELLING: ReadonlySet<string> = new Set([...BUSY, "HEAD", "index", "packed-refs"]);
