@@ -12,11 +12,13 @@
  * `importObjects` returns.
  */
 
-import { Failure } from "../failure.ts";
+import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
-import { CatFile } from "./cat_file.ts";
+import { CatFile, CollectingSink, type ObjectInfo } from "./cat_file.ts";
+import { removeIfExists } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import { gitText, runGit, type RunOptions, spawnGit } from "./process.ts";
+import { parseTree, type TreeEntry } from "./tree.ts";
 import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
 
 export interface ImportOptions {
@@ -43,17 +45,18 @@ export interface TreeDifference {
 /** A repository may be large, and somebody's own; these only keep a lie from filling us up. */
 const TIMEOUT_MS = 300_000;
 const PACK_BYTES_MAX = 4 * 1024 ** 3;
-/** A tree may have more paths than objects, without end almost. */
 const LIST_BYTES_MAX = 64 * 1024 ** 2;
+/** Some 100,000 entries. */
+const TREE_BYTES_MAX = 8 * 1024 ** 2;
+/** Two trees that were compared. */
+const PAIRS_MAX = 500_000;
+const TREES_AT_ONCE = 64;
 /** Objects that are asked for at once. */
 const ASKED_AT_ONCE = 5000;
 
-const EMPTY_TREE: Readonly<Record<ObjectFormat, string>> = {
-  sha1: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
-  sha256: "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
-};
-const TREE_MODE = "040000";
-const GITLINK_MODE = "160000";
+/** So many small packs become one: whoever reads looks into each of them. */
+const SMALL_PACKS = 16;
+const SMALL_PACK_BYTES = 4 * 1024 ** 2;
 
 /** HEAD's commit and tree; null: it has none, or they cannot be read. Runs as the owner. */
 export async function readHeadTree(
@@ -77,49 +80,125 @@ export async function readHeadTree(
 }
 
 /**
- * What `to` has and `from` has not, as the user's git directory tells it. Runs as the owner. Throws
- * GitError when trees are missing there.
+ * What `to` has and `from` has not. Trees are read where we read, and what is not there in the
+ * user's git directory, as the owner. Our own walk, which looks at two trees once however many paths
+ * lead there: git's would list each path, and one small tree may have more of them than memory.
+ * Throws Failure, the signal's reason.
  */
 export async function treeDifference(
-  options: Omit<ImportOptions, "viewDir">,
+  options: ImportOptions,
   from: Oid,
   to: Oid,
 ): Promise<TreeDifference> {
-  const run = longRun(options);
-  const compare = async (base: string) => {
-    const args = ["diff-tree", "-r", "-t", "-z", "--raw", "--no-renames", "--no-abbrev"];
-    const { stdout } = await runGit([...args, "--no-relative", base, to, "--"], run);
-    return parseRaw(stdout, options.objectFormat);
-  };
-  let found: TreeDifference;
+  const trees = new Trees(options);
+  // What is no file may let git wait for ever.
+  const signal = AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...signals(options)]);
+  const onAbort = () => trees.close();
+  signal.addEventListener("abort", onAbort, { once: true });
   try {
-    found = await compare(from);
+    return await walkDifference(trees, from, to);
   } catch (error) {
-    options.signal?.throwIfAborted();
+    signal.throwIfAborted();
     if (error instanceof Failure) throw error;
-    // The old one may be gone there: a commit that was amended away, and pruned.
-    found = await compare(EMPTY_TREE[options.objectFormat]);
+    throw new Failure("failed", `Cannot read the trees of HEAD: ${messageOf(error)}`, {
+      cause: error,
+    });
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    await trees.close();
   }
-  return { ...found, treeOids: [...new Set([to, ...found.treeOids])] };
 }
 
-/** `:<mode> <mode> <oid> <oid> <status>NUL<path>NUL`, again and again (git-diff-tree(1)). */
-function parseRaw(bytes: Uint8Array, format: ObjectFormat): TreeDifference {
-  const trees = new Set<Oid>();
-  const blobs = new Set<Oid>();
-  const decoder = new TextDecoder();
-  const digits = 2 * OID_BYTES[format];
-  let at = 0;
-  while (at < bytes.length) {
-    const end = bytes.indexOf(0, at);
-    if (end < 0) break;
-    const [, mode = "", , oid = ""] = decoder.decode(bytes.subarray(at, end)).split(" ");
-    const pathEnd = bytes.indexOf(0, end + 1);
-    at = pathEnd < 0 ? bytes.length : pathEnd + 1;
-    if (!isOid(oid) || oid.length !== digits || /^0+$/.test(oid) || mode === GITLINK_MODE) continue;
-    (mode === TREE_MODE ? trees : blobs).add(oid);
+interface Pair {
+  /** Null: nothing, or not here (a commit that was amended away, and pruned). */
+  readonly from: Oid | null;
+  readonly to: Oid;
+}
+
+async function walkDifference(trees: Trees, from: Oid, to: Oid): Promise<TreeDifference> {
+  const treeOids = new Set<Oid>();
+  const blobOids = new Set<Oid>();
+  const queue: Pair[] = from === to ? [] : [{ from, to }];
+  const seen = new Set<string>();
+  while (queue.length > 0) {
+    if (seen.size > PAIRS_MAX) {
+      throw new Failure("failed", "Cannot compare the trees of HEAD: they are too many");
+    }
+    const batch = queue.splice(0, TREES_AT_ONCE);
+    const [olds, news] = await Promise.all([
+      trees.read(batch.map((pair) => pair.from), { ours: true }),
+      trees.read(batch.map((pair) => pair.to), { ours: false }),
+    ]);
+    for (const [i, pair] of batch.entries()) {
+      treeOids.add(pair.to);
+      const before = new Map(olds[i]?.map((entry) => [entry.name, entry]));
+      for (const { name, kind, oid } of news[i] ?? []) {
+        const old = before.get(name);
+        if (kind === "gitlink" || (old?.oid === oid && old.kind === kind)) continue;
+        if (kind !== "directory") blobOids.add(oid);
+        else {
+          const next = { from: old?.kind === "directory" ? old.oid : null, to: oid };
+          const key = `${next.from} ${oid}`;
+          if (seen.has(key)) continue;
+          seen.add(key);
+          queue.push(next);
+        }
+      }
+    }
   }
-  return { treeOids: [...trees], blobOids: [...blobs] };
+  return { treeOids: [...treeOids], blobOids: [...blobOids] };
+}
+
+/** Trees from the view and, where it has them not, from the user's git directory. */
+class Trees {
+  readonly #format: ObjectFormat;
+  readonly #view: CatFile;
+  readonly #user: CatFile;
+
+  constructor({ dir, viewDir, objectFormat }: ImportOptions) {
+    const { gitDir, owner, workTree } = dir;
+    this.#format = objectFormat;
+    this.#view = new CatFile(viewDir, "contents");
+    this.#user = new CatFile(gitDir as HostPath, "contents", { owner, workTree });
+  }
+
+  /** Null for null and, when only `ours` are looked at, for what is not there. Rejects otherwise. */
+  async read(
+    oids: readonly (Oid | null)[],
+    { ours }: { readonly ours: boolean },
+  ): Promise<(readonly TreeEntry[] | null)[]> {
+    return await Promise.all(oids.map(async (oid) => {
+      if (oid === null) return null;
+      const raw = await this.#readIn(this.#view, oid);
+      if (raw !== null || ours) return raw === null ? null : this.#parse(raw);
+      const theirs = await this.#readIn(this.#user, oid);
+      if (theirs === null) throw new Error(`${oid} is not there`);
+      return this.#parse(theirs);
+    }));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#view.close(), this.#user.close()]);
+  }
+
+  #parse(raw: Uint8Array): readonly TreeEntry[] {
+    return parseTree(raw, this.#format).entries;
+  }
+
+  async #readIn(git: CatFile, oid: Oid): Promise<Uint8Array | null> {
+    const sink = new TreeSink();
+    return await git.request(oid, sink) === null ? null : sink.bytes;
+  }
+}
+
+/** Refuses what is no tree, or one that nobody would wait for. */
+class TreeSink extends CollectingSink {
+  override start(info: ObjectInfo): void {
+    if (info.type !== "tree" || info.sizeBytes > TREE_BYTES_MAX) {
+      throw new Failure("failed", "Cannot read the trees of HEAD: one is none, or too large");
+    }
+    super.start(info);
+  }
 }
 
 /**
@@ -136,7 +215,9 @@ export async function importObjects(
   const trees = treeOids.filter((oid) => missing.has(oid));
   const blobs = await presentBlobs(options, blobOids.filter((oid) => missing.has(oid)));
   const oids = [...trees, ...blobs];
-  if (oids.length > 0) await copyPack(options, oids);
+  if (oids.length === 0) return 0;
+  await copyPack(options, oids);
+  await mergeSmallPacks(options);
   return oids.length;
 }
 
@@ -160,8 +241,9 @@ async function missingIn(viewDir: HostPath, oids: readonly Oid[]): Promise<Oid[]
 /** `cat-file` would end at the first that is promised and not there (git 2.39). */
 async function presentBlobs(options: ImportOptions, oids: readonly Oid[]): Promise<Oid[]> {
   if (oids.length === 0) return [];
-  const args = ["rev-list", "--objects", "--no-object-names", "--no-walk", "--stdin"];
-  const text = await gitText([...args, "--ignore-missing", "--missing=allow-any"], {
+  const args = ["rev-list", "--objects", "--no-object-names", "--no-walk"];
+  // The list last: it is read with what was said before it.
+  const text = await gitText([...args, "--ignore-missing", "--missing=allow-any", "--stdin"], {
     ...longRun(options),
     stdin: new TextEncoder().encode(`${oids.join("\n")}\n`),
   });
@@ -204,6 +286,39 @@ async function copyPack(options: ImportOptions, oids: readonly Oid[]): Promise<v
     await packer.status;
   }
   syncFolder(`${options.viewDir}/objects/pack`);
+}
+
+/**
+ * Each import is a pack. Write order: the new pack, on the disk, then the old ones go. Whoever has
+ * one open reads on.
+ */
+async function mergeSmallPacks({ viewDir, signal }: ImportOptions): Promise<void> {
+  const folder = `${viewDir}/objects/pack`;
+  const small: string[] = [];
+  for (const { name } of Deno.readDirSync(folder)) {
+    if (!name.endsWith(".pack")) continue;
+    const path = `${folder}/${name}`;
+    if (Deno.statSync(path).size < SMALL_PACK_BYTES) small.push(path.slice(0, -".pack".length));
+  }
+  if (small.length < SMALL_PACKS) return;
+  const run = { gitDir: viewDir, probe: true, ...(signal === undefined ? {} : { signal }) };
+  const oids = new Set<string>();
+  for (const path of small) {
+    const stdin = Deno.readFileSync(`${path}.idx`);
+    for (const line of (await gitText(["show-index"], { ...run, stdin })).split("\n")) {
+      oids.add(line.split(" ")[1] ?? "");
+    }
+  }
+  const made = await gitText(
+    ["pack-objects", "-q", "--window=0", "--threads=1", `${folder}/pack`],
+    { ...run, stdin: new TextEncoder().encode(`${[...oids].join("\n")}\n`) },
+  );
+  syncFolder(folder);
+  for (const path of small) {
+    if (path.endsWith(made)) continue;
+    // Without its index a pack is none.
+    for (const suffix of ["idx", "rev", "pack"]) await removeIfExists(`${path}.${suffix}`);
+  }
 }
 
 async function writeList(

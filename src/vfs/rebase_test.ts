@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { FsError } from "../errno.ts";
+import { ERRNO, FsError } from "../errno.ts";
 import type { DirentSink } from "../fuse/filesystem.ts";
 import type { Oid } from "../git/oid.ts";
+import type { Overlay } from "../overlay/overlay.ts";
 import { ROOT_INO } from "./ino.ts";
 import { FakeObjects, rawTree } from "../../tests/fakes/fake_objects.ts";
 import { OverlayWorld } from "../../tests/fakes/overlay_world.ts";
@@ -60,9 +61,25 @@ class Lab implements Disposable {
     this.world = this.#open();
   }
 
+  /** The commit that fails, counted from 1; 0: none. */
+  failAt = 0;
+
   #open(): OverlayWorld {
     const { objects, dir } = this;
-    return new OverlayWorld({ objects, rootTreeOid: this.#rootTreeOid, dir });
+    const wrap = (overlay: Overlay) =>
+      new Proxy(overlay, {
+        get: (target, key) => {
+          const value = Reflect.get(target, key, target);
+          if (typeof value !== "function") return value;
+          return (...args: unknown[]) => {
+            if (key === "commit" && this.failAt > 0 && --this.failAt === 0) {
+              throw new FsError(ERRNO.ENOSPC);
+            }
+            return value.apply(target, args);
+          };
+        },
+      });
+    return new OverlayWorld({ objects, rootTreeOid: this.#rootTreeOid, dir, wrap });
   }
 
   get driver(): PathDriver {
@@ -242,27 +259,35 @@ Deno.test("property: nothing that shows changes, at any step, nor after a restar
 
 Deno.test("property: what is changed meanwhile shows as without a rebase", () => {
   fc.assert(
-    fc.property(spec, spec, fc.array(op), fc.array(op), (a, b, ops, later) => {
-      using plain = new Lab(a);
-      using lab = new Lab(a);
-      const both = (each: Op) => {
-        run(plain.driver, each);
-        run(lab.driver, each);
-      };
-      for (const each of ops) both(each);
-      const queue = [...later];
-      for (const to of [b, a]) {
-        lab.rebase(to, () => {
-          const next = queue.shift();
-          if (next !== undefined) both(next);
-          assert.deepEqual(lab.driver.snapshot(), plain.driver.snapshot());
-        });
-      }
-      lab.reopen({ kill: false });
-      assert.deepEqual(lab.driver.snapshot(), plain.driver.snapshot());
-      for (const each of queue) both(each);
-      assert.deepEqual(lab.driver.snapshot(), plain.driver.snapshot());
-    }),
+    fc.property(
+      spec,
+      spec,
+      fc.array(op),
+      fc.array(op),
+      fc.array(path),
+      (a, b, ops, later, held) => {
+        using plain = new Lab(a);
+        using lab = new Lab(a);
+        const both = (each: Op) => {
+          run(plain.driver, each);
+          run(lab.driver, each);
+        };
+        for (const each of ops) both(each);
+        for (const each of held) both((driver) => driver.hold(each));
+        const queue = [...later];
+        for (const to of [b, a]) {
+          lab.rebase(to, () => {
+            const next = queue.shift();
+            if (next !== undefined) both(next);
+            assert.deepEqual(lab.driver.snapshot(), plain.driver.snapshot());
+          });
+        }
+        lab.reopen({ kill: false });
+        assert.deepEqual(lab.driver.snapshot(), plain.driver.snapshot());
+        for (const each of queue) both(each);
+        assert.deepEqual(lab.driver.snapshot(), plain.driver.snapshot());
+      },
+    ),
     { numRuns: 150 },
   );
 });
@@ -282,6 +307,31 @@ Deno.test("property: killed after any step, it shows the same, and can be gone o
         checkInvariants(lab.dir, false);
       }
       lab.rebase(b);
+      assert.deepEqual(lab.snapshot(), before);
+    }),
+    { numRuns: 60 },
+  );
+});
+
+Deno.test("property: a transaction that fails ends it, and changes nothing", () => {
+  fc.assert(
+    fc.property(spec, spec, fc.array(op, { maxLength: 6 }), (a, b, ops) => {
+      using lab = new Lab(a);
+      for (const each of ops) run(lab.driver, each);
+      const before = lab.snapshot();
+      for (let failAt = 1, failed = true; failed; failAt++) {
+        lab.failAt = failAt;
+        failed = false;
+        try {
+          lab.rebase(b);
+        } catch (error) {
+          if (!(error instanceof FsError)) throw error;
+          failed = true;
+        }
+        assert.deepEqual(lab.snapshot(), before, `failed at ${failAt}`);
+      }
+      lab.failAt = 0;
+      lab.reopen({ kill: false });
       assert.deepEqual(lab.snapshot(), before);
     }),
     { numRuns: 60 },
