@@ -192,10 +192,63 @@ mountTest("base: a pull, and two work trees of one store", async (lab) => {
   await other.sh("git pull -q");
   await other.follows();
   assert.equal(await other.sh("git rev-parse HEAD"), await tree.sh("git rev-parse HEAD"));
-  // What one has committed and not pushed, the other does not have.
   await tree.sh("echo mine >mine; git add .; git commit -qm mine");
   await tree.follows();
   await other.follows();
+  // What one has committed and not pushed is in its own view, and not where both read.
+  const oid = (await tree.sh("git rev-parse HEAD:mine")).trim();
+  const { stdout } = await lab.sh(
+    `for dir in "$1"/repos/*/view "$1"/stores/*/git; do
+      GIT_NO_LAZY_FETCH=1 git --git-dir "$dir" cat-file -e "$2" 2>/dev/null && echo "$dir"; done
+      true`,
+    [lab.stateRoot, oid],
+  );
+  assert.match(stdout, /^\S+\/view\n$/);
+});
+
+mountTest("base: it follows as the owner, whatever the git directory says", async (lab) => {
+  const tree = await workTree(lab, "--uid", "65534", "--gid", "65534");
+  const trap = lab.at("trap");
+  await Deno.writeTextFile(trap, `#!/bin/sh\nid -u >>"${lab.at("home")}/trapped"\n`);
+  await Deno.chmod(trap, 0o755);
+  await Deno.chmod(lab.at("home"), 0o777);
+  const asOwner = async (script: string) =>
+    await tree.sh('exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -euc "$1"', script);
+  const home = "export HOME=/nonexistent GIT_CONFIG_GLOBAL=/dev/null";
+  await asOwner(`${home}; echo more >>"$(git ls-files | head -n 1)"; echo n >n; git add .
+    git commit -qm one
+    for key in core.fsmonitor core.sshCommand core.pager diff.external uploadpack.packObjectsHook \\
+      credential.helper core.askPass filter.x.clean; do git config "$key" ${trap}; done`);
+  assert.deepEqual(await tree.changes(), [0, 0, 0]);
+  const gitDir = await gitDirOf(lab);
+  // Names that lead elsewhere are not followed.
+  await lab.sh('rm -rf "$1/logs"; ln -s "$2" "$1/logs"; ln -s "$2" "$1/index.lock"', [
+    gitDir,
+    tree.path,
+  ]);
+  assert.deepEqual(await tree.changes(), [0, 0, 0]);
+  await lab.sh('rm "$1/logs" "$1/index.lock"', [gitDir]);
+  await asOwner(`${home}; git config --unset core.fsmonitor; echo n2 >n; git commit -qam two`);
+  assert.deepEqual(await tree.changes(), [0, 0, 0]);
+  assert.deepEqual(await tree.daemon.logged("Base does not follow HEAD"), []);
+  const trapped = await Deno.readTextFile(`${lab.at("home")}/trapped`).catch(() => "");
+  assert.ok(!trapped.split("\n").includes("0"), trapped);
+});
+
+mountTest("base: killed while it follows, it goes on at the next start", async (lab) => {
+  let tree = await workTree(lab);
+  await tree.sh("git ls-files | while read -r f; do echo x >>$f; done; git commit -qam all");
+  await tree.follows();
+  for (const command of ["checkout -q HEAD~1", "checkout -q main", "reset -q --soft HEAD~1"]) {
+    await tree.sh(`git ${command}`);
+    const before = await tree.state();
+    await lab.endDaemon("SIGKILL");
+    tree = new WorkTree(lab, tree.path, tree.name, await lab.startDaemon());
+    assert.equal(await tree.state(), before);
+    if (command.startsWith("checkout")) await tree.follows();
+    else assert.deepEqual(await tree.changes(), [0, 300, 0]);
+    assert.equal(await tree.state(), before);
+  }
 });
 
 async function gitDirOf(lab: Lab): Promise<string> {
