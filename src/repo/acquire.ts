@@ -303,8 +303,8 @@ async function makeRepo(job: Job, state: StoreState): Promise<void> {
   await allToTheirEnds([
     createView(repo.viewDir, {
       objectFormat: state.objectFormat,
-      // Not the user's own objects: their directory may name others as its alternates, and what
-      // is mounted is all in the store.
+      // Not the user's own objects: their directory may name others as its alternates. What is
+      // needed of them is imported.
       objectDirs: [`${store.gitDir}/objects`],
     }),
     writeFileAtomically(repo.shallowPath, shallow, 0o600),

@@ -34,7 +34,7 @@ import type { MergedEntry, OverlayEntries } from "./overlay_entries.ts";
 import { isLater, type View } from "./view.ts";
 
 /** Rows and names of one transaction: some ms. */
-const ROWS_PER_STEP = 100;
+const ROWS_PER_STEP = 50;
 /** Of a file, hashed without a pause: some ms. */
 const HASH_STEP_BYTES = 2 * 1024 * 1024;
 const SHA1_DIGITS = 40;
