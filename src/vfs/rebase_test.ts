@@ -400,6 +400,24 @@ Deno.test("a listing under way gives every name once, whatever the base becomes"
   assert.deepEqual(seen.filter((name) => name !== "." && name !== "..").sort(), wanted);
 });
 
+Deno.test("killed in the middle of a large directory", () => {
+  const many = (from: number, to: number, text: string): Spec =>
+    Object.fromEntries(Array.from({ length: to - from }, (_, i) => [`n${from + i}`, text]));
+  const to = { dir: many(80, 300, "two") };
+  using lab = new Lab({ dir: many(0, 250, "one") });
+  lab.driver.unlink("dir/n100");
+  const before = lab.snapshot();
+  for (let kill = 1, ended = false; !ended; kill++) {
+    const rebase = lab.world.filesystem.rebase(put(lab.objects, to));
+    for (let turn = 0; turn < kill && !ended; turn++) ended = rebase.turn(0) === "done";
+    lab.reopen({ kill: true });
+    assert.deepEqual(lab.snapshot(), before);
+    checkInvariants(lab.dir, false);
+  }
+  lab.rebase({ dir: many(0, 250, "one") });
+  assert.deepEqual(lab.snapshot(), before);
+});
+
 Deno.test("a large file is released in several turns, and not when it is written meanwhile", () => {
   const big = "x".repeat(5 * 1024 * 1024);
   using lab = new Lab({ f: "small" });
