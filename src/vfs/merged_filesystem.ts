@@ -30,7 +30,7 @@ import { Names } from "./names.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { waitKey } from "./objects.ts";
 import type { MergedEntry } from "./overlay_entries.ts";
-import { Rebase } from "./rebase.ts";
+import { type DifferingFiles, Rebase } from "./rebase.ts";
 import { BASE_MODES, GITFILE_NAME, type Merged, View, type ViewOptions } from "./view.ts";
 import { Xattrs } from "./xattrs.ts";
 
@@ -57,6 +57,7 @@ export class MergedFilesystem implements Filesystem {
   readonly #contents: Contents;
   readonly #names: Names;
   readonly #xattrs: Xattrs;
+  readonly #differing: DifferingFiles = new Map();
 
   constructor(options: MergedFilesystemOptions) {
     this.#options = options;
@@ -83,7 +84,7 @@ export class MergedFilesystem implements Filesystem {
 
   /** Puts another tree beneath, by and by, without changing what shows. */
   rebase(treeOid: Oid): Rebase {
-    return new Rebase(this.#view, treeOid);
+    return new Rebase(this.#view, treeOid, this.#differing);
   }
 
   lookup(parentNodeid: number, name: Name): Entry {

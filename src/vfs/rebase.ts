@@ -39,6 +39,14 @@ const ROWS_PER_STEP = 50;
 const HASH_STEP_BYTES = 2 * 1024 * 1024;
 const SHA1_DIGITS = 40;
 
+/**
+ * Files, by ino, that are not the blob that they might be by their size: the blob, and the ctime at
+ * which that was so. One that is changed in the same tick of the clock is released another time.
+ */
+export type DifferingFiles = Map<number, string>;
+/** So many are remembered. */
+const DIFFERING_MAX = 100_000;
+
 /** Where a rebase may stop: it can go on at once, or when a tree has come. */
 type Pause = "more" | "waiting";
 type Steps<T = void> = Generator<Pause, T>;
@@ -68,9 +76,12 @@ export class Rebase {
   readonly #steps: Steps;
   #buffer: Uint8Array<ArrayBuffer> | null = null;
 
-  /** `treeOid`: what comes beneath the root. */
-  constructor(view: View, treeOid: Oid) {
+  readonly #differing: DifferingFiles;
+
+  /** `treeOid`: what comes beneath the root. `differing`: what the mount's last ones have found. */
+  constructor(view: View, treeOid: Oid, differing: DifferingFiles) {
     this.#view = view;
+    this.#differing = differing;
     this.#steps = this.#directory(view.nodes.root, treeOid);
   }
 
@@ -136,12 +147,14 @@ export class Rebase {
     to: Oid,
   ): void {
     const view = this.#view;
-    const pinned = pins.map((entry) => {
-      const child = view.childOf(node, entry.name, { from: "base", entry });
-      return { child, name: entry.name, row: view.rowOfUntouched(child) };
-    });
+    const children: Node[] = [];
     const anchored = { ...node.inode as Inode, oid: to };
     try {
+      const pinned = pins.map((entry) => {
+        const child = view.childOf(node, entry.name, { from: "base", entry });
+        children.push(child);
+        return { child, name: entry.name, row: view.rowOfUntouched(child) };
+      });
       view.overlay.commit((store) => {
         for (const { name, row } of pinned) {
           store.putInode(row);
@@ -161,7 +174,7 @@ export class Rebase {
       }
       this.counts.pinned += pinned.length;
     } finally {
-      for (const { child } of pinned) view.nodes.release(child);
+      for (const child of children) view.nodes.release(child);
     }
   }
 
@@ -230,6 +243,8 @@ export class Rebase {
     const { upper } = this.#view.overlay;
     const before = upper.stat(node.ino, newStat());
     if (before.sizeBytes !== sizeBytes) return false;
+    const version = `${oid} ${before.ctimeSeconds}.${before.ctimeNanoseconds}`;
+    if (this.#differing.get(node.ino) === version) return false;
     const pauses = sizeBytes > HASH_STEP_BYTES;
     // A write in the same tick of the clock would not show in ctime.
     if (pauses && !isLater(fileClock(), ctimeOf(before))) return false;
@@ -245,7 +260,10 @@ export class Rebase {
       const after = upper.stat(node.ino, newStat());
       if (isLater(ctimeOf(after), ctimeOf(before))) return false;
     }
-    return hash.digest("hex") === oid;
+    if (hash.digest("hex") === oid) return true;
+    if (this.#differing.size >= DIFFERING_MAX) this.#differing.clear();
+    this.#differing.set(node.ino, version);
+    return false;
   }
 
   #commitRelease(
