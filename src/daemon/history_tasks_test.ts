@@ -38,6 +38,8 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     mountPoint: `/mnt/${id}` as HostPath,
     storeId: "store",
     objectFormat: "sha1",
+    acquiredCommitOid: "a".repeat(40) as Oid,
+    generation: 1,
     baseCommitOid: OID,
     baseTreeOid: OID,
     madeFolders: 0,

@@ -22,7 +22,7 @@ export async function lossesOf(
       ...(staged === 0 ? [] : [plural(staged, "staged file")]),
       ...(changes === 0
         ? []
-        : [`${plural(changes, "change")} in the work tree since it was mounted`]),
+        : [`${plural(changes, "change")} in the work tree that HEAD does not have`]),
     ];
   } catch (error) {
     if (force) return ["what its git directory and overlay hold, which cannot be read"];

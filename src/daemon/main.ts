@@ -24,6 +24,7 @@ import { openRegistry, type Registry } from "../repo/registry.ts";
 import { removeOrphans } from "../repo/remove.ts";
 import { makeStateRoot } from "../repo/state_root.ts";
 import { changeDirectory, detachOurMounts, lockFile, setUmask } from "../sys/mod.ts";
+import { HeadFollowers } from "./head_followers.ts";
 import { HistoryTasks } from "./history_tasks.ts";
 import { boundLogFile } from "./log_file.ts";
 import { Mounts } from "./mounts.ts";
@@ -84,6 +85,7 @@ class Daemon {
   readonly #registry: Registry;
   readonly #mounts: Mounts;
   readonly #history: HistoryTasks;
+  readonly #heads: HeadFollowers;
   readonly #service: Service;
   readonly #log = logger("daemon");
   readonly #stop = new AbortController();
@@ -99,8 +101,11 @@ class Daemon {
       layout,
       hydrationConcurrency: options.hydrationConcurrency,
       onFetched: (storeId, error) => this.#service.onFetched(storeId, error),
+      onMounted: (repoId) => this.#heads.start(repoId),
+      onClosed: (repoId) => this.#heads.stop(repoId),
       onUnmounted: (repoId, cause) => this.#service.onUnmounted(repoId, cause),
     });
+    this.#heads = new HeadFollowers({ layout, registry: this.#registry, mounts: this.#mounts });
     this.#history = new HistoryTasks({ layout, registry: this.#registry });
     this.#service = new Service({
       layout,
@@ -108,6 +113,7 @@ class Daemon {
       live: {
         mounts: this.#mounts,
         history: this.#history,
+        settle: (repoId) => this.#heads.settle(repoId),
         checkRights: checkMountRights,
         stop: () => this.#ending.resolve("unused"),
       },
@@ -135,6 +141,7 @@ class Daemon {
     await server.close(ANSWERS_MS);
     await this.#history.stopAll();
     await started;
+    this.#heads.stopAll();
     await this.#mounts.closeAll();
     this.#registry.close();
     clearTimeout(late);

@@ -8,8 +8,11 @@
  */
 
 import { Bug, Failure } from "../failure.ts";
+import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import { MountHandle, spawnMountWorker } from "../mount/handle.ts";
+import type { Rebased } from "../mount/messages.ts";
+import type { HostPath } from "../path.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
@@ -20,6 +23,10 @@ export interface MountsOptions {
   readonly hydrationConcurrency: number;
   /** A store's remote was asked for contents: null when it gave them, else why not. */
   readonly onFetched: (storeId: string, error: string | null) => void;
+  /** A mount answers. */
+  readonly onMounted: (repoId: string) => void;
+  /** A mount is gone, whoever unmounted it. */
+  readonly onClosed: (repoId: string) => void;
   /** A mount is gone that nobody here unmounted. */
   readonly onUnmounted: (repoId: string, cause: string) => void;
 }
@@ -100,7 +107,7 @@ export class Mounts {
           basePath: layout.store(storeId).basePath,
           overlayDir,
           xattrs: record.xattrs,
-          packDir: `${layout.store(storeId).gitDir}/objects/pack`,
+          packDirs: packDirsOf(layout, record),
           objectFormat: record.objectFormat,
           rootTreeOid: record.baseTreeOid,
           baseTimeSeconds: record.baseTimeSeconds,
@@ -146,6 +153,23 @@ export class Mounts {
     }
   }
 
+  /** Brings the trees in that `to` has over `from`. Throws Failure. */
+  async loadTrees(repoId: string, treeOids: readonly Oid[], from: Oid, to: Oid): Promise<void> {
+    const { viewDir } = this.#options.layout.repo(repoId);
+    await this.#find(repoId).store.load(viewDir, treeOids, from, to);
+  }
+
+  /** Puts another tree beneath a mount. Throws Failure (not-mounted). */
+  async rebase(repoId: string, treeOid: Oid): Promise<Rebased> {
+    return await this.#find(repoId).handle.rebase(treeOid);
+  }
+
+  #find(repoId: string): Mounted {
+    const mounted = this.#mounted.get(repoId);
+    if (mounted === undefined) throw new Failure("not-mounted", "Cannot rebase: not mounted");
+    return mounted;
+  }
+
   /** Lazily unmounts everything; who is inside gets errors. Never throws. */
   async closeAll(): Promise<void> {
     const ids = [...this.#mounted.keys()];
@@ -157,8 +181,10 @@ export class Mounts {
   #serve(record: RepoRecord, mountId: number, store: StoreWorkers, handle: MountHandle): void {
     const mounted = { mountId, record, store, handle, leaving: false };
     this.#mounted.set(record.id, mounted);
+    this.#options.onMounted(record.id);
     handle.closed.then((cause) => {
       this.#mounted.delete(record.id);
+      this.#options.onClosed(record.id);
       store.detach(mountId);
       this.#closeStoreIfUnused(record.storeId);
       if (mounted.leaving) return;
@@ -169,7 +195,8 @@ export class Mounts {
 
   #spawnWorker(storeId: string, repoId: string): Worker {
     const { layout } = this.#options;
-    return spawnMountWorker([layout.store(storeId).dir, layout.repo(repoId).overlayDir]);
+    const { overlayDir, viewDir } = layout.repo(repoId);
+    return spawnMountWorker([layout.store(storeId).dir, overlayDir, packDirOf(viewDir)]);
   }
 
   /** To be followed by `#letGo`. */
@@ -220,4 +247,13 @@ export class Mounts {
     }
     store.terminate();
   }
+}
+
+function packDirOf(gitDir: HostPath): string {
+  return `${gitDir}/objects/pack`;
+}
+
+/** The view's own are those that were imported from the user's git directory. */
+function packDirsOf(layout: Layout, { id, storeId }: RepoRecord): string[] {
+  return [layout.store(storeId).gitDir, layout.repo(id).viewDir].map(packDirOf);
 }

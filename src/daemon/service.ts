@@ -65,6 +65,8 @@ export interface ServiceOptions {
   readonly live: {
     readonly mounts: MountTable;
     readonly history: HistoryTasks;
+    /** Resolves when the base is where HEAD is, or some seconds later. */
+    readonly settle: (repoId: string) => Promise<void>;
     /** Throws Failure when this process may not mount. */
     readonly checkRights: (url: string) => void;
     /** Ends the daemon. */
@@ -232,7 +234,8 @@ export class Service implements Handlers {
     params: Params<"remove-repo">,
     context: Context,
   ): Promise<Result<"remove-repo">> =>
-    this.#withRepo(params.repo, context, async (record) => {
+    this.#withRepo(params.repo, context, async (before) => {
+      const record = await this.#settled(before);
       const onlyHere = await lossesOf(record, this.#layout, params.force);
       const { name: repo, mountPoint } = record;
       if (params.dryRun) return { repo, mountPoint, removed: false, onlyHere };
@@ -263,8 +266,9 @@ export class Service implements Handlers {
 
   readonly status = async ({ repo }: Params<"status">): Promise<Result<"status">> => {
     const records = repo === null ? this.#registry.all() : [this.#find(repo, { inside: true })];
-    const repos = await Promise.all(records.map((record) => {
-      return statusOf(record, this.#layout, {
+    const repos = await Promise.all(records.map(async (before) => {
+      const record = await this.#settled(before);
+      return await statusOf(record, this.#layout, {
         state: this.#stateOf(record),
         failure: this.#failures.get(record.id) ?? null,
         requests: this.#options.live?.mounts.requestCount(record.id) ?? null,
@@ -272,6 +276,12 @@ export class Service implements Handlers {
     }));
     return { repos };
   };
+
+  /** What is registered when the base has followed HEAD: changes are told against that. */
+  async #settled(record: RepoRecord): Promise<RepoRecord> {
+    await this.#options.live?.settle(record.id);
+    return this.#registry.byId(record.id) ?? record;
+  }
 
   /** Throws Failure. `inside`: a directory within the mount will do. */
   #find(selector: Selector, options: { inside: boolean } = { inside: false }): RepoRecord {

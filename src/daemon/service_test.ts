@@ -57,7 +57,13 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
     const service = new Service({
       layout,
       registry,
-      live: { mounts, history, checkRights: () => {}, stop: () => {} },
+      live: {
+        mounts,
+        history,
+        settle: () => Promise.resolve(),
+        checkRights: () => {},
+        stop: () => {},
+      },
       mountRoot: null,
       version: "test",
     });

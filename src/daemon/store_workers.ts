@@ -1,5 +1,6 @@
 /** The two workers of one store, shared by its mounts, and the routes between them. */
 
+import { Failure } from "../failure.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import { READ_VARIABLES } from "../git/process.ts";
 import type { HydratorEvent, HydratorRequest } from "../hydrate/messages.ts";
@@ -49,6 +50,8 @@ export class StoreWorkers {
 
   readonly #options: StoreWorkersOptions;
   readonly #stopped = Promise.withResolvers<void>();
+  /** Who waits for trees, oldest first, by view. */
+  readonly #loading = new Map<string, PromiseWithResolvers<void>[]>();
   #started = false;
 
   /** The workers load; they do nothing before `start`. */
@@ -98,6 +101,25 @@ export class StoreWorkers {
     this.#toIndexer({ kind: "index", viewDir, rootTreeOid });
   }
 
+  /** Brings the trees in that `rootTreeOid` has over `fromTreeOid`. Throws Failure. */
+  load(
+    viewDir: string,
+    treeOids: readonly Oid[],
+    fromTreeOid: Oid,
+    rootTreeOid: Oid,
+  ): Promise<void> {
+    const loading = Promise.withResolvers<void>();
+    this.#loading.set(viewDir, [...this.#loading.get(viewDir) ?? [], loading]);
+    this.#toIndexer({ kind: "load", viewDir, treeOids, fromTreeOid, rootTreeOid });
+    return loading.promise;
+  }
+
+  #onLoaded(viewDir: string, error: string | null): void {
+    const loading = this.#loading.get(viewDir)?.shift();
+    if (error === null) loading?.resolve();
+    else loading?.reject(new Failure("failed", `Cannot read trees: ${error}`));
+  }
+
   /** What this mount asks for is answered from now on. */
   attach(mountId: number, mount: AttachedMount, commitOid: Oid, rootTreeOid: Oid): void {
     this.#mounts.set(mountId, mount);
@@ -111,6 +133,10 @@ export class StoreWorkers {
     this.#mounts.delete(mountId);
     this.#toHydrator({ kind: "detach", mountId });
     this.#toIndexer({ kind: "forget-view", viewDir: mount.viewDir });
+    for (const loading of this.#loading.get(mount.viewDir) ?? []) {
+      loading.reject(new Failure("failed", "Cannot read trees: the mount is gone"));
+    }
+    this.#loading.delete(mount.viewDir);
   }
 
   want(mountId: number, viewDir: string, want: MountWant): void {
@@ -221,6 +247,10 @@ export class StoreWorkers {
       if (raw === null) {
         this.#log.warn("Tree not available", { repo: mount?.repoName, oid: treeOid, cause });
       }
+      return;
+    }
+    if (event.kind === "loaded") {
+      this.#onLoaded(event.viewDir, event.error);
       return;
     }
     const { rootTreeOid, trees, durationMs, error } = event;

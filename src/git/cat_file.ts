@@ -9,7 +9,7 @@
  */
 
 import type { Oid } from "./oid.ts";
-import { spawnGit } from "./process.ts";
+import { type GitOptions, spawnGit } from "./process.ts";
 import type { HostPath } from "../path.ts";
 
 export type ObjectType = "blob" | "tree" | "commit" | "tag";
@@ -50,18 +50,23 @@ class CatFileEnded extends Error {
   override readonly name = "CatFileEnded";
 }
 
+/** Of a directory that is not ours: who to be there. */
+export type CatFileOptions = Pick<GitOptions, "owner" | "workTree">;
+
 /** One process. `mode` "contents" gives types, sizes and bytes; "check" types and sizes. */
 export class CatFile {
   readonly #viewDir: HostPath;
   readonly #mode: "contents" | "check";
+  readonly #options: CatFileOptions;
   #child: Deno.ChildProcess | null = null;
   #writer: WritableStreamDefaultWriter<Uint8Array> | null = null;
   #pending: Pending[] = [];
   #closed = false;
 
-  constructor(viewDir: HostPath, mode: "contents" | "check") {
+  constructor(viewDir: HostPath, mode: "contents" | "check", options: CatFileOptions = {}) {
     this.#viewDir = viewDir;
     this.#mode = mode;
+    this.#options = options;
   }
 
   /** Requests without an answer. */
@@ -112,6 +117,7 @@ export class CatFile {
     }
     // Buffered until "flush": one write for the answers to many "info", not one each.
     const child = spawnGit(["cat-file", "--batch-command", "--buffer"], {
+      ...this.#options,
       config: LEAN_CONFIG,
       gitDir: this.#viewDir,
       stdin: "piped",

@@ -1,21 +1,28 @@
-/** The packs of a store in its folder. */
+/** Packs in one or several folders, named by their paths. */
 
 import type { PackFolder } from "./pack_reader.ts";
 import type { RandomFile } from "./pack_index.ts";
 
 export class PackDirectory implements PackFolder {
-  readonly #path: string;
+  readonly #paths: readonly string[];
 
-  constructor(path: string) {
-    this.#path = path;
+  constructor(...paths: string[]) {
+    this.#paths = paths;
   }
 
+  /** Of those that can be read. */
   names(): string[] {
-    return Array.from(Deno.readDirSync(this.#path), ({ name }) => name);
+    return this.#paths.flatMap((path) => {
+      try {
+        return Array.from(Deno.readDirSync(path), ({ name }) => `${path}/${name}`);
+      } catch {
+        return [];
+      }
+    });
   }
 
   open(name: string): RandomFile {
-    const file = Deno.openSync(`${this.#path}/${name}`);
+    const file = Deno.openSync(name);
     return {
       sizeBytes: file.statSync().size,
       readAt: (offset, into) => readAt(file, offset, into),

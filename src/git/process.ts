@@ -48,7 +48,7 @@ export interface SpawnOptions extends GitOptions {
 }
 
 export interface RunOptions extends GitOptions {
-  readonly stdin?: Uint8Array;
+  readonly stdin?: Uint8Array | ReadableStream<Uint8Array>;
   /** Called when git runs: what follows is waiting. */
   readonly onStarted?: () => void;
   /** Each line and each progress update of standard error as it comes, redacted. */
@@ -56,6 +56,8 @@ export interface RunOptions extends GitOptions {
   /** Abort ends git and its helpers with SIGTERM, so that they remove their temporary files. */
   readonly signal?: AbortSignal;
   readonly timeoutMs?: number;
+  /** More than that on standard output ends git and is a Failure. */
+  readonly stdoutMaxBytes?: number;
 }
 
 export interface GitOutput {
@@ -233,7 +235,8 @@ export async function runGit(
 ): Promise<GitOutput> {
   const timeout = options.timeoutMs === undefined ? [] : [AbortSignal.timeout(options.timeoutMs)];
   const signals = options.signal === undefined ? timeout : [options.signal, ...timeout];
-  const signal = AbortSignal.any(signals);
+  const tooMuch = new AbortController();
+  const signal = AbortSignal.any([...signals, tooMuch.signal]);
   signal.throwIfAborted();
   const child = spawnGit(args, {
     ...options,
@@ -243,7 +246,7 @@ export async function runGit(
   try {
     options.onStarted?.();
     const [stdout, stderr, status] = await Promise.all([
-      new Response(child.stdout).arrayBuffer(),
+      new Response(atMost(child.stdout, options.stdoutMaxBytes, tooMuch)).arrayBuffer(),
       readStderr(child.stderr, options.onStderr),
       child.status,
       options.stdin === undefined ? null : writeAll(child.stdin, options.stdin),
@@ -254,6 +257,28 @@ export async function runGit(
   } finally {
     end.stop();
   }
+}
+
+/** The stream, which ends where it would be longer than `maxBytes`: `tooMuch` is aborted then. */
+function atMost(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  maxBytes: number | undefined,
+  tooMuch: AbortController,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  if (maxBytes === undefined) return stream;
+  let left = maxBytes;
+  return stream.pipeThrough(
+    new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+      transform(chunk, controller) {
+        left -= chunk.length;
+        if (left >= 0) controller.enqueue(chunk);
+        else {
+          tooMuch.abort(new Failure("failed", "Cannot use what git says: it is too much"));
+          controller.terminate();
+        }
+      },
+    }),
+  );
 }
 
 /** As runGit; standard output as text without its last newline. For output that is ASCII. */
@@ -306,7 +331,14 @@ function signalGroup(child: Deno.ChildProcess, name: "TERM" | "KILL"): void {
   }
 }
 
-async function writeAll(stdin: WritableStream<Uint8Array>, bytes: Uint8Array): Promise<void> {
+async function writeAll(
+  stdin: WritableStream<Uint8Array>,
+  bytes: Uint8Array | ReadableStream<Uint8Array>,
+): Promise<void> {
+  if (bytes instanceof ReadableStream) {
+    await bytes.pipeTo(stdin).catch(() => {});
+    return;
+  }
   const writer = stdin.getWriter();
   try {
     await writer.write(bytes);

@@ -97,7 +97,7 @@ export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
   await removeTree(temporary);
   try {
     await writeSkeleton(temporary, options);
-    const run = runOptions({ ...options, gitDir: temporary, owner: null }, options.signal);
+    const run = probeOptions({ ...options, gitDir: temporary, owner: null }, options.signal);
     await Promise.all([
       writeIndex(temporary, options, run),
       // HEAD is a branch without commits until here, so this writes branch and reflogs as a clone.
@@ -223,7 +223,8 @@ function signalOf(signal: AbortSignal | undefined): { signal?: AbortSignal } {
   return signal === undefined ? {} : { signal };
 }
 
-function runOptions(dir: UserGitDir, signal?: AbortSignal): RunOptions {
+/** How what only looks runs there: as the owner, fetching nothing, and not for ever. */
+export function probeOptions(dir: UserGitDir, signal?: AbortSignal): RunOptions {
   return {
     gitDir: dir.gitDir,
     workTree: dir.workTree,
@@ -236,7 +237,7 @@ function runOptions(dir: UserGitDir, signal?: AbortSignal): RunOptions {
 
 /** Where HEAD is. Runs as the owner. Throws GitError when it is no repository any more. */
 export async function readHead(dir: UserGitDir): Promise<Head> {
-  const run = runOptions(dir);
+  const run = probeOptions(dir);
   const quiet = async (args: string[]) => {
     try {
       return await gitText(args, run);
@@ -263,7 +264,7 @@ export async function aheadBehind(
 ): Promise<{ ahead: number; behind: number } | null> {
   try {
     const args = ["rev-list", "--left-right", "--count", "HEAD...@{upstream}", "--"];
-    const [ahead = "", behind = ""] = (await gitText(args, runOptions(dir))).split("\t");
+    const [ahead = "", behind = ""] = (await gitText(args, probeOptions(dir))).split("\t");
     if (!/^\d+$/.test(ahead) || !/^\d+$/.test(behind)) return null;
     return { ahead: Number(ahead), behind: Number(behind) };
   } catch (error) {
@@ -274,7 +275,7 @@ export async function aheadBehind(
 
 /** The user's git logs in so from now on. Runs as the owner. Throws GitError. */
 export async function useCredentials(dir: UserGitDir, source: CredentialSource): Promise<void> {
-  const run = runOptions(dir);
+  const run = probeOptions(dir);
   const [[section, origin, key, reset], [, , , helper]] = credentialEntries(source) as [
     ConfigEntry,
     ConfigEntry,
@@ -286,7 +287,7 @@ export async function useCredentials(dir: UserGitDir, source: CredentialSource):
 
 /** Tracking refs and tags of the user, to be compared later by publishRefs. Runs as the owner. */
 export async function readTracking(dir: UserGitDir): Promise<Refs> {
-  return await readRefs(runOptions(dir), ["refs/remotes/origin", "refs/tags"]);
+  return await readRefs(probeOptions(dir), ["refs/remotes/origin", "refs/tags"]);
 }
 
 export interface Publication {
@@ -305,7 +306,7 @@ export interface Publication {
  * objects must be in the store. Safe to repeat. Runs as the owner. Throws GitError.
  */
 export async function publishRefs(dir: UserGitDir, news: Publication): Promise<void> {
-  const run = runOptions(dir);
+  const run = probeOptions(dir);
   for (let attempt = 1;; attempt++) {
     const changes = planRefs(news.mirror, news.before, await readTracking(dir));
     if (changes.length === 0) break;
@@ -421,7 +422,7 @@ export async function localCommits(
   dir: UserGitDir,
   published: Iterable<Oid>,
 ): Promise<LocalCommits[]> {
-  const run = runOptions(dir);
+  const run = probeOptions(dir);
   const [refs, head] = await Promise.all([
     readRefs(run, ["refs"]),
     readHead(dir).catch(() => ({ ref: null, commitOid: null })),
@@ -474,7 +475,7 @@ export async function stagedCount(dir: UserGitDir): Promise<number> {
   const { commitOid } = await readHead(dir);
   if (commitOid === null) return 0;
   const args = ["diff-index", "--cached", "--no-renames", "--name-only", "-z", commitOid, "--"];
-  const { stdout } = await runGit(args, runOptions(dir));
+  const { stdout } = await runGit(args, probeOptions(dir));
   return stdout.filter((byte) => byte === 0).length;
 }
 

@@ -1,6 +1,7 @@
 /**
  * Views: private bare directories without a remote, one per mount, in which every object read of
- * ours runs. A missing object is "missing" there, and no configuration but ours is read.
+ * ours runs. A missing object is "missing" there, and no configuration but ours is read. Its own
+ * packs are imports (import.ts).
  */
 
 import { configText } from "./config_file.ts";

@@ -19,7 +19,8 @@ import {
   signalEventFd,
   unmountServed,
 } from "../sys/mod.ts";
-import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
+import type { Oid } from "../git/oid.ts";
+import type { MountCommand, MountConfig, MountEvent, Rebased, StartMount } from "./messages.ts";
 
 /** How long what is dirty may take to be written when a mount goes. */
 const FLUSH_MS = 4_000;
@@ -39,6 +40,8 @@ export class MountHandle {
   /** While the kernel has our answer to INIT. */
   #mounted: { readonly fd: number; readonly device: string } | null = null;
   #ended = false;
+  /** The rebase under way. */
+  #rebasing: PromiseWithResolvers<Rebased> | null = null;
 
   /** Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. */
   constructor(config: MountConfig, worker: Worker, onWant: (want: MountWant) => void) {
@@ -84,6 +87,14 @@ export class MountHandle {
     signalEventFd(this.#eventFd);
   }
 
+  /** Puts another tree beneath. Not while another is under way. Throws Failure (it is gone). */
+  rebase(treeOid: Oid): Promise<Rebased> {
+    if (this.#ended) return Promise.reject(gone());
+    this.#rebasing = Promise.withResolvers<Rebased>();
+    this.send({ kind: "rebase", treeOid });
+    return this.#rebasing.promise;
+  }
+
   /**
    * Takes the mount out of the tree, with what is dirty in shared mappings written before. Throws
    * Failure (busy) when not lazy and somebody is inside.
@@ -119,6 +130,9 @@ export class MountHandle {
       case "sizes":
         this.#onWant(event);
         break;
+      case "rebased":
+        this.#rebasing?.resolve(event);
+        break;
       case "unmounted":
         this.#mounted = null;
         this.#started.reject(
@@ -148,8 +162,13 @@ export class MountHandle {
     this.#port.close();
     closeFd(this.#eventFd);
     this.#mounted = null;
+    this.#rebasing?.reject(gone());
     this.#closed.resolve(cause);
   }
+}
+
+function gone(): Failure {
+  return new Failure("not-mounted", "Cannot rebase: the mount is gone");
 }
 
 /** `work`, or undefined when it takes longer: it goes on all the same. */

@@ -17,8 +17,8 @@ export interface MountConfig {
   readonly overlayDir: string;
   /** Keep extended attributes. */
   readonly xattrs: boolean;
-  /** `objects/pack` of the store. */
-  readonly packDir: string;
+  /** Where packs are: `objects/pack` of the store and of the view. */
+  readonly packDirs: readonly string[];
   readonly objectFormat: "sha1" | "sha256";
   readonly rootTreeOid: Oid;
   readonly baseTimeSeconds: number;
@@ -62,8 +62,22 @@ export type MountCommand =
   | { readonly kind: "unavailable"; readonly oid: Oid; readonly need: Need }
   /** What this mount waits for is on its way. */
   | { readonly kind: "progress" }
+  /** This tree is to come beneath; what was imported for it has come. */
+  | { readonly kind: "rebase"; readonly treeOid: Oid }
   /** It was taken out of the tree: who is still inside gets errors from now on. */
   | { readonly kind: "stop" };
+
+/** How a rebase went. */
+export interface Rebased {
+  readonly treeOid: Oid;
+  /** Null: the overlay says so, and the disk has it. Else why it has not come to its end. */
+  readonly error: string | null;
+  readonly pinned: number;
+  readonly released: number;
+  /** Blobs of the tree that may be what the overlay holds, and are not in the packs. */
+  readonly unheld: readonly Oid[];
+  readonly durationMs: number;
+}
 
 export type MountEvent =
   /** `fd`: /dev/fuse, for main to close should the worker die. `device`: as in MountInfo. */
@@ -86,5 +100,7 @@ export type MountEvent =
   }
   /** Found here, for the base to keep. */
   | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
+  /** The answer to `rebase`. */
+  | ({ readonly kind: "rebased" } & Rebased)
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
   | { readonly kind: "unmounted"; readonly cause: string };

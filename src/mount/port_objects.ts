@@ -126,6 +126,15 @@ export class PortObjects implements Objects {
     return known;
   }
 
+  heldSize(blobOid: Oid): number | undefined {
+    return this.#packs.size(blobOid);
+  }
+
+  keepSize(blobOid: Oid, sizeBytes: number): void {
+    this.#sizes.set(blobOid, sizeBytes);
+    if (this.#untold.push([blobOid, sizeBytes]) >= UNTOLD_MAX) this.tellSizes();
+  }
+
   read(
     blobOid: Oid,
     offset: number,
@@ -190,6 +199,11 @@ export class PortObjects implements Objects {
     }
   }
 
+  /** Packs have come. */
+  expectPacks(): void {
+    this.#packs.expectPacks();
+  }
+
   /** What was found here is to be kept by the base: a size once told is never unknown again. */
   tellSizes(): void {
     if (this.#untold.length === 0) return;
@@ -214,10 +228,7 @@ export class PortObjects implements Objects {
     const bytes = this.#packs.read(oid, "blob", SIZE_BY_READING_BYTES);
     if (bytes === undefined) return undefined;
     this.#contents.set(oid, bytes);
-    this.#sizes.set(oid, bytes.length);
-    if (this.#untold.push([oid, bytes.length]) >= UNTOLD_MAX) {
-      this.tellSizes();
-    }
+    this.keepSize(oid, bytes.length);
     return bytes.length;
   }
 

@@ -32,6 +32,7 @@ import {
 import { MergedFilesystem, type MergedFilesystemOptions } from "../vfs/merged_filesystem.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
 import { PortObjects } from "./port_objects.ts";
+import { Rebases } from "./rebases.ts";
 
 declare const self: {
   onmessage: ((event: MessageEvent<StartMount>) => void) | null;
@@ -69,7 +70,7 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
       firstId: config.repoId,
       bootId: bootId(),
     });
-    const packs = new PackReader(new PackDirectory(config.packDir), config.objectFormat);
+    const packs = new PackReader(new PackDirectory(...config.packDirs), config.objectFormat);
     objects = new PortObjects(base, packs, config.objectFormat, tell);
     filesystem = filesystemOf(config, objects, overlay, {
       invalidateListing: (nodeid) => session.invalidateListing(nodeid),
@@ -88,6 +89,7 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     return;
   }
   const { fd, device } = mount;
+  const rebases = new Rebases(filesystem, overlay, tell);
   const session: Session = new Session({
     device: fuseDevice(fd, eventFd),
     filesystem,
@@ -95,7 +97,8 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     drain: () => {
       clearEventFd(eventFd);
       for (const key of soon.splice(0)) session.wake(key);
-      drain(port as unknown as NodeMessagePort, session, objects);
+      drain(port as unknown as NodeMessagePort, session, objects, rebases);
+      if (rebases.turn()) signalEventFd(eventFd);
       objects.tellSizes();
     },
     onExpired: (key) => objects.forgetAsked(key),
@@ -157,14 +160,22 @@ function filesystemOf(
 }
 
 /** Takes every command that has come. */
-function drain(port: NodeMessagePort, session: Session, objects: PortObjects): void {
+function drain(
+  port: NodeMessagePort,
+  session: Session,
+  objects: PortObjects,
+  rebases: Rebases,
+): void {
   for (;;) {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const command = received.message as MountCommand;
     if (command.kind === "stop") session.finish("stopped");
     else if (command.kind === "progress") session.postponeDeadlines();
-    else {
+    else if (command.kind === "rebase") {
+      objects.expectPacks();
+      rebases.start(command.treeOid);
+    } else {
       for (const key of objects.accept(command)) session.wake(key);
       if (command.kind === "spool") session.postponeDeadlines();
     }

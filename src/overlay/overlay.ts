@@ -124,6 +124,8 @@ export class Overlay {
 
   /** An empty backing file, to be followed by its row. Throws FsError. */
   createBackingFile(ino: number): number {
+    // It was retired: its removal must not take the new one.
+    if (this.#doomed.includes(ino)) this.sync(null, { dataOnly: false });
     const fd = this.upper.create(ino);
     if (this.#young.size >= YOUNG_MAX) this.#young.clear();
     this.#young.add(ino);
@@ -151,6 +153,15 @@ export class Overlay {
       // They wait for the next one.
     }
     this.#reserve.take();
+  }
+
+  /**
+   * As removeBackingFile, of an inode that lives on with the base's content: also a young one stays
+   * until the disk knows that row.
+   */
+  retireBackingFile(ino: number): void {
+    this.#young.delete(ino);
+    this.removeBackingFile(ino);
   }
 
   /** fsync(2): returns when the disk has the file's bytes and every row. Throws FsError. */

@@ -290,6 +290,8 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     madeFolders: 0,
     storeId: job.storeId,
     objectFormat: state.objectFormat,
+    acquiredCommitOid: commit.commitOid,
+    generation: 1,
     baseCommitOid: commit.commitOid,
     baseTreeOid: commit.treeOid,
     baseTimeSeconds: base.timeSeconds,
@@ -316,8 +318,8 @@ async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promi
   await allToTheirEnds([
     createView(repo.viewDir, {
       objectFormat: state.objectFormat,
-      // Not the user's own objects: their directory may name others as its alternates, and what
-      // is mounted is all in the store.
+      // Not the user's own objects: their directory may name others as its alternates. What is
+      // needed of them is imported.
       objectDirs: [`${store.gitDir}/objects`],
     }),
     writeFileAtomically(repo.shallowPath, shallow, 0o600),

@@ -19,7 +19,8 @@
  *       gitdirs/<repo id>/          0700  the user's git directory, owned by the mount's owner
  *       repos/<repo id>.lock        0600  flock: an acquisition is at work
  *       repos/<repo id>/            0700  what belongs to one mount
- *         view/                           private bare directory for object reads
+ *         view/                           private bare directory for object reads, with what was
+ *                                         imported from the user's git directory
  *         shallow                   0600  the lines that we put into the user's shallow file
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
  */

@@ -26,6 +26,9 @@ export type RepoUpdate = Partial<
 >;
 
 const CHANGEABLE = [
+  "baseCommitOid",
+  "baseTreeOid",
+  "generation",
   "wanted",
   "history",
   "lastFetchAt",
@@ -44,6 +47,8 @@ const COLUMNS = [
   "madeFolders",
   "storeId",
   "objectFormat",
+  "acquiredCommitOid",
+  "generation",
   "baseCommitOid",
   "baseTreeOid",
   "baseTimeSeconds",

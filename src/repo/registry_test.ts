@@ -20,6 +20,8 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     madeFolders: 0,
     storeId: "s",
     objectFormat: "sha1",
+    acquiredCommitOid: "a".repeat(40) as Oid,
+    generation: 1,
     baseCommitOid: "1".repeat(40) as Oid,
     baseTreeOid: "2".repeat(40) as Oid,
     baseTimeSeconds: 1_700_000_000,

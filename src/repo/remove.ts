@@ -30,7 +30,7 @@ export async function whatExistsOnlyHere(
   const mirror = await pathExists(gitDir)
     ? await readRefs({ gitDir }, ["refs/heads", "refs/tags"])
     : new Map();
-  return await localCommits(dir, [record.baseCommitOid, ...mirror.values()]);
+  return await localCommits(dir, [record.acquiredCommitOid, ...mirror.values()]);
 }
 
 /** Files that are staged and not committed. Runs as the owner. Throws GitError. */

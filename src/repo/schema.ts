@@ -26,4 +26,8 @@ export const REGISTRY_MIGRATIONS = [
   `ALTER TABLE repos ADD COLUMN xattrs INTEGER NOT NULL DEFAULT 0;`,
   // Of what was registered before, nothing is known to be ours.
   `ALTER TABLE repos ADD COLUMN madeFolders INTEGER NOT NULL DEFAULT 0;`,
+  // The base follows the user's HEAD; the commit of the acquisition is one that the remote has.
+  `ALTER TABLE repos ADD COLUMN acquiredCommitOid TEXT NOT NULL DEFAULT '';
+   UPDATE repos SET acquiredCommitOid = baseCommitOid;
+   ALTER TABLE repos ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;`,
 ] as const;

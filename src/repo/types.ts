@@ -21,7 +21,11 @@ export interface RepoRecord {
   readonly madeFolders: number;
   readonly storeId: string;
   readonly objectFormat: ObjectFormat;
-  /** The generation that is shown. */
+  /** What the remote had at acquisition. */
+  readonly acquiredCommitOid: Oid;
+  /** How often the base has changed, counted from 1. */
+  readonly generation: number;
+  /** The generation that is beneath the work tree: HEAD's, as soon as it has followed. */
   readonly baseCommitOid: Oid;
   readonly baseTreeOid: Oid;
   /** mtime and ctime of all base content, seconds: commit time, at most acquisition - 2 s. */

@@ -12,7 +12,7 @@ import type { ObjectFormat, Oid } from "../git/oid.ts";
 import { parseTree } from "../git/tree.ts";
 import { messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
-import type { IndexerEvent, IndexTree, WantTree } from "./messages.ts";
+import type { IndexerEvent, IndexTree, LoadTrees, WantTree } from "./messages.ts";
 import type { BaseStore } from "./store.ts";
 
 /** Trees read and committed together: about 3 ms of work. */
@@ -52,7 +52,15 @@ export class Indexer {
   }
 
   want(request: WantTree): void {
-    const work = this.#answer(request);
+    this.#first(this.#answer(request));
+  }
+
+  /** What a new root has over another one, before the walks: a mount waits for it. */
+  load(request: LoadTrees): void {
+    this.#first(this.#loadAll(request));
+  }
+
+  #first(work: Promise<void>): void {
     this.#urgent.add(work);
     work.finally(() => this.#urgent.delete(work));
   }
@@ -106,6 +114,21 @@ export class Indexer {
     }
     const durationMs = Math.round(performance.now() - started);
     this.#emit({ kind: "indexed", rootTreeOid, trees, durationMs, error }, []);
+  }
+
+  async #loadAll({ viewDir, treeOids, fromTreeOid, rootTreeOid }: LoadTrees): Promise<void> {
+    let error: string | null = null;
+    try {
+      for (let at = 0; at < treeOids.length; at += BATCH_TREES) {
+        const batch = treeOids.slice(at, at + BATCH_TREES);
+        const raws = await this.#load(viewDir as HostPath, batch);
+        if (raws.includes(null)) error = "a tree is not in the store";
+      }
+      if (error === null && this.#base.isIndexed(fromTreeOid)) this.#base.markIndexed(rootTreeOid);
+    } catch (caught) {
+      error = messageOf(caught);
+    }
+    this.#emit({ kind: "loaded", viewDir, rootTreeOid, error }, []);
   }
 
   /** Trees of the base, or read and put there in one transaction. */

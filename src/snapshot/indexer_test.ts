@@ -175,6 +175,33 @@ Deno.test(
   },
 );
 
+Deno.test(
+  { name: "trees of a new root: its mark follows the old one's", ...LONG_LIVED },
+  async () => {
+    await using r = await repository();
+    const indexer = r.start();
+    const old = "c".repeat(40) as Oid;
+    const inner = "d".repeat(40) as Oid;
+    const load = async (treeOids: Oid[]) => {
+      const before = r.events.length;
+      const { viewDir, rootTreeOid } = r;
+      indexer.load({ kind: "load", viewDir, treeOids, fromTreeOid: old, rootTreeOid });
+      await waitFor(() => r.events.length > before, "answer");
+      const event = r.events.at(-1);
+      assert.ok(event?.kind === "loaded");
+      return event.error;
+    };
+    assert.equal(await load([r.rootTreeOid]), null);
+    assert.ok(r.base.tree(r.rootTreeOid) !== null);
+    assert.equal(r.base.isIndexed(r.rootTreeOid), false, "the old one is not");
+    r.base.markIndexed(old);
+    assert.ok((await load([r.rootTreeOid, inner])) !== null);
+    assert.equal(r.base.isIndexed(r.rootTreeOid), false, "one is missing");
+    assert.equal(await load([r.rootTreeOid]), null);
+    assert.ok(r.base.isIndexed(r.rootTreeOid));
+  },
+);
+
 Deno.test({ name: "another indexer goes on where one was aborted", ...LONG_LIVED }, async () => {
   await using r = await repository();
   const aborted = r.start();

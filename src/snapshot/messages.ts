@@ -15,6 +15,15 @@ export interface IndexTree {
   readonly rootTreeOid: Oid;
 }
 
+/** These trees, which are all that one root has and another has not. */
+export interface LoadTrees {
+  readonly kind: "load";
+  readonly viewDir: string;
+  readonly treeOids: readonly Oid[];
+  readonly fromTreeOid: Oid;
+  readonly rootTreeOid: Oid;
+}
+
 /** One tree, before all others: somebody waits. */
 export interface WantTree {
   readonly kind: "tree";
@@ -44,6 +53,7 @@ export interface ForgetView {
 export type IndexerRequest =
   | StartIndexer
   | IndexTree
+  | LoadTrees
   | WantTree
   | KeepSizes
   | KeepSizedPacks
@@ -66,10 +76,18 @@ export interface Indexed {
   readonly error: string | null;
 }
 
+/** The answer to LoadTrees. */
+export interface Loaded {
+  readonly kind: "loaded";
+  readonly viewDir: string;
+  readonly rootTreeOid: Oid;
+  readonly error: string | null;
+}
+
 /** Sizes could not be kept (a full disk): they are asked for again one day. */
 export interface SizesLost {
   readonly kind: "sizes-lost";
   readonly cause: string;
 }
 
-export type IndexerEvent = TreeReady | Indexed | SizesLost;
+export type IndexerEvent = TreeReady | Indexed | Loaded | SizesLost;

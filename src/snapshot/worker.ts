@@ -29,6 +29,9 @@ self.onmessage = ({ data: request }) => {
     case "index":
       indexer?.index(request);
       break;
+    case "load":
+      indexer?.load(request);
+      break;
     case "tree":
       indexer?.want(request);
       break;

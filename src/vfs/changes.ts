@@ -35,14 +35,17 @@ export async function countChanges(
   directory: (treeOid: Oid) => Directory | null,
 ): Promise<ChangeCounts> {
   const counts = { created: 0, modified: 0, deleted: 0 };
+  // The overlay's word counts: a rebase is told to others when it has ended.
+  const root = rows.inode(ROOT_INO)?.oid ?? rootTreeOid;
   const queue: { readonly ino: number; readonly base: Directory | null }[] = [
-    { ino: ROOT_INO, base: directory(rootTreeOid) },
+    { ino: ROOT_INO, base: directory(root) },
   ];
   let turn = performance.now();
   for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
     for (const { name, ino, mode } of rows.dentries(next.ino)) {
       const entry = next.base?.get(name);
-      if (ino === null) counts.deleted++;
+      // A rebase may have left the whiteout of a name that is in no tree any more.
+      if (ino === null) counts.deleted += entry === undefined ? 0 : 1;
       else if (entry === undefined) {
         counts.created++;
         if ((mode & S_IFMT) === S_IFDIR) queue.push({ ino, base: null });

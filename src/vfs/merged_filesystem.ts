@@ -31,6 +31,7 @@ import { Names } from "./names.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { waitKey } from "./objects.ts";
 import type { MergedEntry } from "./overlay_entries.ts";
+import { type DifferingFiles, Rebase } from "./rebase.ts";
 import { BASE_MODES, GITFILE_NAME, type Merged, View, type ViewOptions } from "./view.ts";
 import { Xattrs } from "./xattrs.ts";
 
@@ -57,6 +58,7 @@ export class MergedFilesystem implements Filesystem {
   readonly #contents: Contents;
   readonly #names: Names;
   readonly #xattrs: Xattrs;
+  readonly #differing: DifferingFiles = new Map();
 
   constructor(options: MergedFilesystemOptions) {
     this.#options = options;
@@ -79,6 +81,11 @@ export class MergedFilesystem implements Filesystem {
   close(): void {
     this.#contents.close();
     this.#view.close();
+  }
+
+  /** Puts another tree beneath, by and by, without changing what shows. */
+  rebase(treeOid: Oid): Rebase {
+    return new Rebase(this.#view, treeOid, this.#differing);
   }
 
   lookup(parentNodeid: number, name: Name): Entry {
@@ -315,16 +322,20 @@ interface Listing {
 
 /** Names of the base by rank, as they show. False: the reply is full. */
 function listBase(node: Node, { base, overlay }: Merged, offset: number, out: Listing): boolean {
-  if (base === null) return true;
-  const { entries } = base;
+  const ranked = overlay === null ? base : overlay.rankedOf(base);
+  if (ranked === null) return true;
+  const { entries } = ranked;
   for (let rank = Math.max(0, offset - COOKIE_BASE + 1); rank < entries.length; rank++) {
     const entry = entries[rank] as Directory["entries"][number];
     const over = overlay?.get(entry.name);
-    if (over !== undefined && over.ino === null) continue;
+    if (over === undefined) {
+      // It was hidden when a base without it came beneath.
+      if (ranked !== base && base?.get(entry.name) === undefined) continue;
+    } else if (over.ino === null) continue;
     const shown: MergedEntry = over === undefined
       ? { from: "base", entry }
       : { from: "overlay", ino: over.ino as number, mode: over.mode };
-    if (!out.add(node, entry.name, shown, COOKIE_BASE + rank, base)) return false;
+    if (!out.add(node, entry.name, shown, COOKIE_BASE + rank, ranked)) return false;
   }
   return true;
 }

@@ -21,6 +21,12 @@ export interface Objects {
   /** The known ones among many, in one go. */
   sizesAtHand(blobOids: readonly Oid[]): ReadonlyMap<Oid, number>;
 
+  /** Size of a blob that the packs here hold; undefined: it would have to be fetched. */
+  heldSize(blobOid: Oid): number | undefined;
+
+  /** A size that was shown: it is never unknown again. */
+  keepSize(blobOid: Oid, sizeBytes: number): void;
+
   /**
    * Fills `into` from `offset`; how many bytes that were: fewer only at the end of the blob.
    */

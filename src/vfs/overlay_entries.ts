@@ -5,7 +5,8 @@
  * rank as their place in a listing, also when they were overridden, or removed and made again.
  * Names that only exist here come after them in the order in which they were made, each with a
  * sequence number that is never given twice, so that a cookie says where to go on whatever happened
- * since.
+ * since. When the base beneath changes (rebase.ts), ranks go on to be those of the first one, for as
+ * long as the kernel knows the directory: what shows through a later base showed through that one.
  */
 
 import { isDirectory } from "../overlay/inode.ts";
@@ -23,6 +24,8 @@ export interface OverlayEntry {
   /** Place among the names that only exist here; -1: a name of the base. */
   readonly sequence: number;
 }
+
+const WHITEOUT: OverlayEntry = { ino: null, mode: 0, sequence: -1 };
 
 /** An entry as it shows: the overlay's or the base's. */
 export type MergedEntry =
@@ -45,6 +48,8 @@ export function mergedEntry(
 
 export class OverlayEntries {
   readonly #byName = new Map<Name, OverlayEntry>();
+  /** The base whose names have ranks; undefined: the one that is beneath. */
+  #ranked: Directory | null | undefined;
   /** Names that only exist here by sequence; removed ones are null until there are many. */
   #added: { readonly sequence: number; name: Name | null }[] = [];
   #removed = 0;
@@ -67,12 +72,20 @@ export class OverlayEntries {
     return this.#byName.get(name);
   }
 
+  [Symbol.iterator](): IterableIterator<[Name, OverlayEntry]> {
+    return this.#byName.entries();
+  }
+
+  /** The base whose names have ranks in a listing. */
+  rankedOf(base: Directory | null): Directory | null {
+    return this.#ranked === undefined ? base : this.#ranked;
+  }
+
   /** `name` leads to this inode now, whatever it did before. */
   put(base: Directory | null, name: Name, ino: number, mode: number): void {
     this.#discount(base, name);
-    const before = this.#byName.get(name);
-    let sequence = before?.sequence ?? -1;
-    if (before === undefined && base?.get(name) === undefined) {
+    let sequence = this.#byName.get(name)?.sequence ?? -1;
+    if (sequence < 0 && this.rankedOf(base)?.get(name) === undefined) {
       sequence = this.#nextSequence++;
       this.#added.push({ sequence, name });
     }
@@ -85,12 +98,24 @@ export class OverlayEntries {
   hide(base: Directory | null, name: Name): void {
     this.#discount(base, name);
     const before = this.#byName.get(name);
-    if (base?.get(name) !== undefined) {
-      this.#byName.set(name, { ino: null, mode: 0, sequence: -1 });
-    } else if (before !== undefined) {
-      this.#byName.delete(name);
-      this.#removeAdded(before.sequence);
-    }
+    if (before !== undefined && before.sequence >= 0) this.#removeAdded(before.sequence);
+    if (base?.get(name) !== undefined) this.#byName.set(name, WHITEOUT);
+    else this.#byName.delete(name);
+  }
+
+  /** A whiteout for a name that nothing shows, and that the next base has. */
+  cover(name: Name): void {
+    this.#byName.set(name, WHITEOUT);
+  }
+
+  /** The whiteout of a name that the base does not have any more goes. */
+  uncover(name: Name): void {
+    if (this.#byName.get(name)?.ino === null) this.#byName.delete(name);
+  }
+
+  /** Another base is beneath from now on, and shows what `before` did. */
+  rebase(before: Directory | null): void {
+    if (this.#ranked === undefined) this.#ranked = before;
   }
 
   /** Names that only exist here, with a sequence of at least `from`, in order. */

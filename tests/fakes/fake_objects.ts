@@ -71,6 +71,14 @@ export class FakeObjects implements Objects {
     return this.sizes.get(oid);
   }
 
+  heldSize(oid: Oid): number | undefined {
+    return this.contents.get(oid)?.length;
+  }
+
+  keepSize(oid: Oid, sizeBytes: number): void {
+    this.sizes.set(oid, sizeBytes);
+  }
+
   sizesAtHand(oids: readonly Oid[]): Map<Oid, number> {
     const known = new Map<Oid, number>();
     for (const oid of oids) {

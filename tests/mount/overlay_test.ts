@@ -99,7 +99,7 @@ mountTest("overlay: status tells what differs, and removal refuses to lose it", 
   const refused = await lab.afs(["remove-repo", "--name", "repo"], { okCodes: [1] });
   assert.match(
     refused.stderr,
-    /^afs: Cannot remove repo: 4 changes in the work tree since it was mounted would be lost/,
+    /^afs: Cannot remove repo: 4 changes in the work tree that HEAD does not have would be lost/,
   );
   const dry = await lab.afs(["remove-repo", "--name", "repo", "--dry-run"]);
   assert.match(dry.stdout, /4 changes in the work tree/);

@@ -1,0 +1,231 @@
+/**
+ * The bases follow the users' git: after HEAD has moved to another commit, that commit's tree comes
+ * beneath the work tree, of which nothing changes (src/vfs/rebase.ts). Then what was committed is
+ * no change of the work tree any more.
+ *
+ *   state     event                                   next
+ *   waiting   git's files change, or `settle`         looking (after a pause in which nothing does)
+ *   looking   git is busy, or nothing is new          waiting
+ *   looking   HEAD or the index is another            following: import, trees, rebase, registry
+ *   following done, or failed (logged)                waiting; looking, if something has happened
+ *   any       stop                                    ended
+ *
+ * Also a change of the index alone is followed, by a rebase to the same tree: `git checkout FILE`,
+ * `git stash` and `git reset --hard` make the work tree equal to the base and leave HEAD.
+ *
+ * Write order: the overlay, which is durable when the mount says that it has ended; then the
+ * registry. Between the two the overlay's own word counts, and the next start goes on.
+ *
+ * Nothing is wrong without it: a failure is logged, and the next event or look tries again.
+ */
+
+import { Failure, messageOf } from "../failure.ts";
+import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
+import type { Oid } from "../git/oid.ts";
+import { logger } from "../log.ts";
+import type { Rebased } from "../mount/messages.ts";
+import { folderStamp, indexStamp, isBusy, isTelling } from "../repo/head.ts";
+import type { Layout } from "../repo/layout.ts";
+import { userGitDirOf } from "../repo/owner.ts";
+import type { Registry } from "../repo/registry.ts";
+import type { RepoRecord } from "../repo/types.ts";
+
+/** git changes several files, one after the other. */
+const QUIET_MS = 30;
+/** Looked at so late after an event, even if there are more all the time. */
+const LATE_MS = 500;
+/** Whoever waited for the tree looks at it now. */
+const FIRST_MS = 500;
+/** Where the system has no watch to give. */
+const POLL_MS = 3_000;
+/** So long `settle` waits. */
+const SETTLE_MS = 3_000;
+
+/** What it needs of `Mounts`. */
+export interface RebasableMounts {
+  loadTrees(repoId: string, treeOids: readonly Oid[], from: Oid, to: Oid): Promise<void>;
+  rebase(repoId: string, treeOid: Oid): Promise<Rebased>;
+}
+
+export interface HeadFollowersOptions {
+  readonly layout: Layout;
+  readonly registry: Registry;
+  readonly mounts: RebasableMounts;
+}
+
+export class HeadFollowers {
+  readonly #options: HeadFollowersOptions;
+  readonly #followers = new Map<string, HeadFollower>();
+
+  constructor(options: HeadFollowersOptions) {
+    this.#options = options;
+  }
+
+  /** A repository is mounted. */
+  start(repoId: string): void {
+    this.stop(repoId);
+    this.#followers.set(repoId, new HeadFollower(repoId, this.#options));
+  }
+
+  /** It is no more. */
+  stop(repoId: string): void {
+    this.#followers.get(repoId)?.stop();
+    this.#followers.delete(repoId);
+  }
+
+  /** Resolves when the base is where HEAD is now, or cannot be, or some seconds later. */
+  async settle(repoId: string): Promise<void> {
+    await this.#followers.get(repoId)?.settle();
+  }
+
+  stopAll(): void {
+    for (const repoId of [...this.#followers.keys()]) this.stop(repoId);
+  }
+}
+
+class HeadFollower {
+  readonly #repoId: string;
+  readonly #options: HeadFollowersOptions;
+  readonly #stopping = new AbortController();
+  readonly #log = logger("base");
+  #watcher: Deno.FsWatcher | null = null;
+  #poll: number | null = null;
+  #timer: number | null = null;
+  /** When what was noticed is looked at, at the latest. */
+  #lateAt = 0;
+  #looking: Promise<void> | null = null;
+  #again = false;
+  /** What was followed last: HEAD and index. */
+  #followed = "";
+
+  constructor(repoId: string, options: HeadFollowersOptions) {
+    this.#repoId = repoId;
+    this.#options = options;
+    this.#watch();
+    this.#lookIn(FIRST_MS);
+  }
+
+  stop(): void {
+    this.#stopping.abort(new Failure("not-mounted", "Cannot follow HEAD: the mount is gone"));
+    this.#watcher?.close();
+    if (this.#poll !== null) clearInterval(this.#poll);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  async settle(): Promise<void> {
+    let timer: number | undefined;
+    const late = new Promise<void>((resolve) => timer = setTimeout(resolve, SETTLE_MS));
+    await Promise.race([this.#look(), late]);
+    clearTimeout(timer);
+  }
+
+  /** The directory itself, and nothing below it: what is there may be a link to anywhere. */
+  #watch(): void {
+    const { userGitDir } = this.#options.layout.repo(this.#repoId);
+    try {
+      this.#watcher = Deno.watchFs(userGitDir, { recursive: false });
+      this.#read(this.#watcher);
+    } catch {
+      let before = folderStamp(userGitDir);
+      this.#poll = setInterval(() => {
+        const now = folderStamp(userGitDir);
+        if (now !== before) this.#notice();
+        before = now;
+      }, POLL_MS);
+    }
+  }
+
+  async #read(watcher: Deno.FsWatcher): Promise<void> {
+    try {
+      for await (const { kind, paths } of watcher) {
+        // Who only reads, as we do, changes nothing.
+        if (kind === "access") continue;
+        if (paths.some((path) => isTelling(path.slice(path.lastIndexOf("/") + 1)))) this.#notice();
+      }
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      this.#log.warning("No news of HEAD any more", { error: messageOf(error) });
+    }
+  }
+
+  #notice(): void {
+    const now = performance.now();
+    if (this.#timer === null) this.#lateAt = now + LATE_MS;
+    this.#lookIn(Math.max(0, Math.min(QUIET_MS, this.#lateAt - now)));
+  }
+
+  #lookIn(delayMs: number): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#look();
+    }, delayMs);
+  }
+
+  /** Never throws. */
+  #look(): Promise<void> {
+    this.#again = true;
+    return this.#looking ??= this.#lookUntilSettled().finally(() => this.#looking = null);
+  }
+
+  async #lookUntilSettled(): Promise<void> {
+    while (this.#again && !this.#stopping.signal.aborted) {
+      this.#again = false;
+      const record = this.#options.registry.byId(this.#repoId);
+      if (record === null) return;
+      try {
+        await this.#follow(record);
+      } catch (error) {
+        if (this.#stopping.signal.aborted) return;
+        const { name: repo } = record;
+        this.#log.warning("Base does not follow HEAD", { repo, error: messageOf(error) });
+      }
+    }
+  }
+
+  /** Throws Failure, GitError. */
+  async #follow(record: RepoRecord): Promise<void> {
+    const { layout, registry, mounts } = this.#options;
+    const { id, objectFormat, baseTreeOid: from } = record;
+    const { userGitDir, viewDir } = layout.repo(id);
+    if (isBusy(userGitDir)) return;
+    const index = indexStamp(userGitDir);
+    const { signal } = this.#stopping;
+    const source = { dir: userGitDirOf(record, layout), viewDir, objectFormat, signal };
+    const head = await readHeadTree(source);
+    if (head === null) return;
+    const { commitOid, treeOid: to } = head;
+    const followed = `${commitOid} ${index}`;
+    if (followed === this.#followed) return;
+    const startedAt = performance.now();
+    let imported = 0;
+    if (from !== to) {
+      const difference = await treeDifference(source, from, to);
+      imported += await importObjects(source, difference);
+      await mounts.loadTrees(id, difference.treeOids, from, to);
+    }
+    let rebased = await mounts.rebase(id, to);
+    const { unheld } = rebased;
+    if (rebased.error === null && unheld.length > 0) {
+      // What git has fetched for the work tree without another commit.
+      const more = await importObjects(source, { treeOids: [], blobOids: unheld });
+      imported += more;
+      if (more > 0) rebased = await mounts.rebase(id, to);
+    }
+    if (rebased.error !== null) throw new Failure("failed", `Cannot rebase: ${rebased.error}`);
+    this.#followed = followed;
+    if (commitOid === record.baseCommitOid && from === to) return;
+    const generation = record.generation + 1;
+    registry.update(id, { baseCommitOid: commitOid, baseTreeOid: to, generation });
+    this.#log.info("Base follows HEAD", {
+      repo: record.name,
+      commit: commitOid,
+      generation,
+      imported,
+      pinned: rebased.pinned,
+      released: rebased.released,
+      rebaseMs: rebased.durationMs,
+      durationMs: Math.round(performance.now() - startedAt),
+    });
+  }
+}

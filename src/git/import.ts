@@ -1,0 +1,349 @@
+/**
+ * Brings objects that only the user's git directory has into a view, where we read: what was
+ * committed in the mount, or fetched there by the user's own git.
+ *
+ * That directory is hostile input: git runs there as the owner, lists and packs, and fetches
+ * nothing. Its pack is indexed in the view by our own git, which names each object by its hash, so
+ * an object is what its name says whoever packed it. The packs belong to one view only: commits of
+ * one user are not to be read through another's mount. They stay as long as the view does, because
+ * the overlay leaves to them what it releases.
+ *
+ * Write order: git makes the pack, then its index; both and their folder are on the disk before
+ * `importObjects` returns.
+ */
+
+import { Failure, messageOf } from "../failure.ts";
+import type { HostPath } from "../path.ts";
+import { CatFile, CollectingSink, type ObjectInfo } from "./cat_file.ts";
+import { removeIfExists } from "./files.ts";
+import { isOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
+import { gitText, runGit, type RunOptions, spawnGit } from "./process.ts";
+import { parseTree, type TreeEntry } from "./tree.ts";
+import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
+
+export interface ImportOptions {
+  /** Where the objects are. */
+  readonly dir: UserGitDir;
+  /** Where they are to be. */
+  readonly viewDir: HostPath;
+  readonly objectFormat: ObjectFormat;
+  readonly signal?: AbortSignal;
+}
+
+export interface HeadTree {
+  readonly commitOid: Oid;
+  readonly treeOid: Oid;
+}
+
+/** What one tree has and another has not. */
+export interface TreeDifference {
+  /** The root first. */
+  readonly treeOids: readonly Oid[];
+  readonly blobOids: readonly Oid[];
+}
+
+/** A repository may be large, and somebody's own; these only keep a lie from filling us up. */
+const TIMEOUT_MS = 300_000;
+const PACK_BYTES_MAX = 4 * 1024 ** 3;
+const LIST_BYTES_MAX = 64 * 1024 ** 2;
+/** Some 100,000 entries. */
+const TREE_BYTES_MAX = 8 * 1024 ** 2;
+/** Two trees that were compared. */
+const PAIRS_MAX = 500_000;
+const TREES_AT_ONCE = 64;
+/** Objects that are asked for at once. */
+const ASKED_AT_ONCE = 5000;
+
+/** So many small packs become one: whoever reads looks into each of them. */
+const SMALL_PACKS = 16;
+const SMALL_PACK_BYTES = 4 * 1024 ** 2;
+
+/** HEAD's commit and tree; null: it has none, or they cannot be read. Runs as the owner. */
+export async function readHeadTree(
+  { dir, objectFormat, signal }: Omit<ImportOptions, "viewDir">,
+): Promise<HeadTree | null> {
+  let text: string;
+  try {
+    text = await gitText(
+      ["rev-list", "--max-count=1", "--no-commit-header", "--format=%H %T", "HEAD", "--"],
+      probeOptions(dir, signal),
+    );
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof Failure) throw error;
+    return null;
+  }
+  const [commitOid = "", treeOid = ""] = text.split(" ");
+  const isOurs = (oid: string): oid is Oid =>
+    isOid(oid) && oid.length === 2 * OID_BYTES[objectFormat];
+  return isOurs(commitOid) && isOurs(treeOid) ? { commitOid, treeOid } : null;
+}
+
+/**
+ * What `to` has and `from` has not. Trees are read where we read, and what is not there in the
+ * user's git directory, as the owner. Our own walk, which looks at two trees once however many paths
+ * lead there: git's would list each path, and one small tree may have more of them than memory.
+ * Throws Failure, the signal's reason.
+ */
+export async function treeDifference(
+  options: ImportOptions,
+  from: Oid,
+  to: Oid,
+): Promise<TreeDifference> {
+  const trees = new Trees(options);
+  // What is no file may let git wait for ever.
+  const signal = AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...signals(options)]);
+  const onAbort = () => trees.close();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await walkDifference(trees, from, to);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof Failure) throw error;
+    throw new Failure("failed", `Cannot read the trees of HEAD: ${messageOf(error)}`, {
+      cause: error,
+    });
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    await trees.close();
+  }
+}
+
+interface Pair {
+  /** Null: nothing, or not here (a commit that was amended away, and pruned). */
+  readonly from: Oid | null;
+  readonly to: Oid;
+}
+
+async function walkDifference(trees: Trees, from: Oid, to: Oid): Promise<TreeDifference> {
+  const treeOids = new Set<Oid>();
+  const blobOids = new Set<Oid>();
+  const queue: Pair[] = from === to ? [] : [{ from, to }];
+  const seen = new Set<string>();
+  while (queue.length > 0) {
+    if (seen.size > PAIRS_MAX) {
+      throw new Failure("failed", "Cannot compare the trees of HEAD: they are too many");
+    }
+    const batch = queue.splice(0, TREES_AT_ONCE);
+    const [olds, news] = await Promise.all([
+      trees.read(batch.map((pair) => pair.from), { ours: true }),
+      trees.read(batch.map((pair) => pair.to), { ours: false }),
+    ]);
+    for (const [i, pair] of batch.entries()) {
+      treeOids.add(pair.to);
+      const before = new Map(olds[i]?.map((entry) => [entry.name, entry]));
+      for (const { name, kind, oid } of news[i] ?? []) {
+        const old = before.get(name);
+        if (kind === "gitlink" || (old?.oid === oid && old.kind === kind)) continue;
+        if (kind !== "directory") blobOids.add(oid);
+        else {
+          const next = { from: old?.kind === "directory" ? old.oid : null, to: oid };
+          const key = `${next.from} ${oid}`;
+          if (seen.has(key)) continue;
+          seen.add(key);
+          queue.push(next);
+        }
+      }
+    }
+  }
+  return { treeOids: [...treeOids], blobOids: [...blobOids] };
+}
+
+/** Trees from the view and, where it has them not, from the user's git directory. */
+class Trees {
+  readonly #format: ObjectFormat;
+  readonly #view: CatFile;
+  readonly #user: CatFile;
+
+  constructor({ dir, viewDir, objectFormat }: ImportOptions) {
+    const { gitDir, owner, workTree } = dir;
+    this.#format = objectFormat;
+    this.#view = new CatFile(viewDir, "contents");
+    this.#user = new CatFile(gitDir as HostPath, "contents", { owner, workTree });
+  }
+
+  /** Null for null and, when only `ours` are looked at, for what is not there. Rejects otherwise. */
+  async read(
+    oids: readonly (Oid | null)[],
+    { ours }: { readonly ours: boolean },
+  ): Promise<(readonly TreeEntry[] | null)[]> {
+    return await Promise.all(oids.map(async (oid) => {
+      if (oid === null) return null;
+      const raw = await this.#readIn(this.#view, oid);
+      if (raw !== null || ours) return raw === null ? null : this.#parse(raw);
+      const theirs = await this.#readIn(this.#user, oid);
+      if (theirs === null) throw new Error(`${oid} is not there`);
+      return this.#parse(theirs);
+    }));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#view.close(), this.#user.close()]);
+  }
+
+  #parse(raw: Uint8Array): readonly TreeEntry[] {
+    return parseTree(raw, this.#format).entries;
+  }
+
+  async #readIn(git: CatFile, oid: Oid): Promise<Uint8Array | null> {
+    const sink = new TreeSink();
+    return await git.request(oid, sink) === null ? null : sink.bytes;
+  }
+}
+
+/** Refuses what is no tree, or one that nobody would wait for. */
+class TreeSink extends CollectingSink {
+  override start(info: ObjectInfo): void {
+    if (info.type !== "tree" || info.sizeBytes > TREE_BYTES_MAX) {
+      throw new Failure("failed", "Cannot read the trees of HEAD: one is none, or too large");
+    }
+    super.start(info);
+  }
+}
+
+/**
+ * Copies those of the objects that are not in the view and are in the user's git directory; how
+ * many. Blobs that neither has are promised by the remote, as ever. Throws GitError, Failure, the
+ * signal's reason.
+ */
+export async function importObjects(
+  options: ImportOptions,
+  { treeOids, blobOids }: TreeDifference,
+): Promise<number> {
+  const missing = new Set(await missingIn(options.viewDir, [...treeOids, ...blobOids]));
+  if (missing.size === 0) return 0;
+  const trees = treeOids.filter((oid) => missing.has(oid));
+  const blobs = await presentBlobs(options, blobOids.filter((oid) => missing.has(oid)));
+  const oids = [...trees, ...blobs];
+  if (oids.length === 0) return 0;
+  await copyPack(options, oids);
+  await mergeSmallPacks(options);
+  return oids.length;
+}
+
+async function missingIn(viewDir: HostPath, oids: readonly Oid[]): Promise<Oid[]> {
+  const view = new CatFile(viewDir, "check");
+  try {
+    const missing: Oid[] = [];
+    for (let at = 0; at < oids.length; at += ASKED_AT_ONCE) {
+      const part = oids.slice(at, at + ASKED_AT_ONCE);
+      const infos = await Promise.all(view.requestMany(part, null));
+      infos.forEach((info, i) => {
+        if (info === null) missing.push(part[i] as Oid);
+      });
+    }
+    return missing;
+  } finally {
+    await view.close();
+  }
+}
+
+/** `cat-file` would end at the first that is promised and not there (git 2.39). */
+async function presentBlobs(options: ImportOptions, oids: readonly Oid[]): Promise<Oid[]> {
+  if (oids.length === 0) return [];
+  const args = ["rev-list", "--objects", "--no-object-names", "--no-walk"];
+  // The list last: it is read with what was said before it.
+  const text = await gitText([...args, "--ignore-missing", "--missing=allow-any", "--stdin"], {
+    ...longRun(options),
+    stdin: new TextEncoder().encode(`${oids.join("\n")}\n`),
+  });
+  const present = new Set(text.split("\n"));
+  return oids.filter((oid) => present.has(oid));
+}
+
+async function copyPack(options: ImportOptions, oids: readonly Oid[]): Promise<void> {
+  const run = longRun(options);
+  const end = new AbortController();
+  const signal = AbortSignal.any([
+    end.signal,
+    AbortSignal.timeout(TIMEOUT_MS),
+    ...signals(options),
+  ]);
+  const packer = spawnGit(["pack-objects", "--stdout", "-q", "--window=0", "--threads=1"], {
+    ...run,
+    stdin: "piped",
+    stderr: "null",
+  });
+  const kill = () => {
+    try {
+      packer.kill("SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+  };
+  signal.addEventListener("abort", kill, { once: true });
+  try {
+    const listing = writeList(packer.stdin, oids);
+    await Promise.all([
+      runGit(
+        ["index-pack", "--stdin", `--max-input-size=${PACK_BYTES_MAX}`, "--threads=1"],
+        { gitDir: options.viewDir, probe: true, stdin: packer.stdout, signal },
+      ),
+      listing,
+    ]);
+  } finally {
+    end.abort();
+    await packer.status;
+  }
+  syncFolder(`${options.viewDir}/objects/pack`);
+}
+
+/**
+ * Each import is a pack. Write order: the new pack, on the disk, then the old ones go. Whoever has
+ * one open reads on.
+ */
+async function mergeSmallPacks({ viewDir, signal }: ImportOptions): Promise<void> {
+  const folder = `${viewDir}/objects/pack`;
+  const small: string[] = [];
+  for (const { name } of Deno.readDirSync(folder)) {
+    if (!name.endsWith(".pack")) continue;
+    const path = `${folder}/${name}`;
+    if (Deno.statSync(path).size < SMALL_PACK_BYTES) small.push(path.slice(0, -".pack".length));
+  }
+  if (small.length < SMALL_PACKS) return;
+  const run = { gitDir: viewDir, probe: true, ...(signal === undefined ? {} : { signal }) };
+  const oids = new Set<string>();
+  for (const path of small) {
+    const stdin = Deno.readFileSync(`${path}.idx`);
+    for (const line of (await gitText(["show-index"], { ...run, stdin })).split("\n")) {
+      oids.add(line.split(" ")[1] ?? "");
+    }
+  }
+  const made = await gitText(
+    ["pack-objects", "-q", "--window=0", "--threads=1", `${folder}/pack`],
+    { ...run, stdin: new TextEncoder().encode(`${[...oids].join("\n")}\n`) },
+  );
+  syncFolder(folder);
+  for (const path of small) {
+    if (path.endsWith(made)) continue;
+    // Without its index a pack is none.
+    for (const suffix of ["idx", "rev", "pack"]) await removeIfExists(`${path}.${suffix}`);
+  }
+}
+
+async function writeList(
+  stdin: WritableStream<Uint8Array>,
+  oids: readonly Oid[],
+): Promise<void> {
+  const writer = stdin.getWriter();
+  try {
+    await writer.write(new TextEncoder().encode(`${oids.join("\n")}\n`));
+    await writer.close();
+  } catch {
+    // It has ended without reading all; index-pack says that the pack is not whole.
+  }
+}
+
+/** The names in it are on the disk. */
+function syncFolder(path: string): void {
+  using folder = Deno.openSync(path);
+  folder.syncSync();
+}
+
+function signals({ signal }: { readonly signal?: AbortSignal }): AbortSignal[] {
+  return signal === undefined ? [] : [signal];
+}
+
+function longRun({ dir, signal }: Omit<ImportOptions, "viewDir">): RunOptions {
+  return { ...probeOptions(dir, signal), timeoutMs: TIMEOUT_MS, stdoutMaxBytes: LIST_BYTES_MAX };
+}
