@@ -81,8 +81,8 @@ export async function readHeadTree(
 
 /**
  * What `to` has and `from` has not. Trees are read where we read, and what is not there in the
- * user's git directory, as the owner. Our own walk, which looks at two trees once however many paths
- * lead there: git's would list each path, and one small tree may have more of them than memory.
+ * user's git directory, as the owner. The walk is our own and looks at two trees once, however many
+ * paths lead there: git's would list each path, and a small tree may have more than memory.
  * Throws Failure, the signal's reason.
  */
 export async function treeDifference(

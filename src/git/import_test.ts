@@ -89,7 +89,7 @@ Deno.test("an old tree that is gone there: everything of the new one is listed",
 
 Deno.test("HEAD: its commit and tree, or null", async () => {
   await using g = await ground();
-  const { dir, objectFormat } = g.options;
+  const { dir } = g.options;
   const head = await readHeadTree(g.options);
   assert.equal(head?.treeOid, g.base);
   assert.equal(head?.commitOid, await g.inUser(["rev-parse", "HEAD"]));

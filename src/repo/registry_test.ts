@@ -20,7 +20,7 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     madeFolders: 0,
     storeId: "s",
     objectFormat: "sha1",
-    acquiredCommitOid: "a".repeat(40) as Oid,
+    acquiredCommitOid: "1".repeat(40) as Oid,
     generation: 1,
     baseCommitOid: "1".repeat(40) as Oid,
     baseTreeOid: "2".repeat(40) as Oid,
@@ -76,11 +76,12 @@ Deno.test("registry: insert, find, update, remove", async () => {
   });
 });
 
-Deno.test("registry: of an older program's rows no folder is known to be ours", async () => {
+Deno.test("registry: rows of an older program have what they stand for", async () => {
   const root = await Deno.makeTempDir() as HostPath;
   try {
     const layout = layoutOf(root);
-    const { madeFolders: _, xattrs: __, ...old } = record();
+    const { madeFolders: _, xattrs: __, acquiredCommitOid: ___, generation: ____, ...old } =
+      record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });
     db.prepare(
       `INSERT INTO repos (${Object.keys(old).join()}) VALUES (${Object.keys(old).map(() => "?")})`,

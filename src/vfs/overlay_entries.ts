@@ -5,7 +5,7 @@
  * rank as their place in a listing, also when they were overridden, or removed and made again.
  * Names that only exist here come after them in the order in which they were made, each with a
  * sequence number that is never given twice, so that a cookie says where to go on whatever happened
- * since. When the base beneath changes (rebase.ts), ranks go on to be those of the first one, for as
+ * since. When the base beneath changes (rebase.ts), ranks go on to be those of the first one, as
  * long as the kernel knows the directory: what shows through a later base showed through that one.
  */
 

@@ -13,8 +13,8 @@
  * says so, keeping ino and times, and its backing file goes (row first, then the file).
  *
  * Invariants
- *  1. After each step, in memory and on the disk, everything shows as before. So a kill, a failure or
- *     another rebase at any point leaves a right view, and the next rebase goes on from there.
+ *  1. After each step, in memory and on the disk, everything shows as before. So a kill, a failure
+ *     or another rebase at any point leaves a right view, and the next one goes on from there.
  *  2. Between looking and writing nobody else has a turn: what a step is made of is looked at anew.
  *  3. What is released is in a pack here: nothing depends on a remote that did not before.
  *

@@ -251,6 +251,65 @@ mountTest("base: killed while it follows, it goes on at the next start", async (
   }
 });
 
+/** Each changes the work tree, HEAD or both; "$N" is a random number. A failure is one of git's. */
+const COMMANDS = [
+  'f="$(git ls-files | sed -n "$((N % 50 + 1))p")"; [ -f "$f" ] && echo "$N" >>"$f"',
+  'f="$(git ls-files | sed -n "$((N % 50 + 1))p")"; git rm -qf "$f"',
+  'd="$(git ls-files | grep / | sed -n "$((N % 50 + 1))p" | cut -d / -f 1)"; git mv "$d" "m$N"',
+  'mkdir -p "n$((N % 3))/deep"; echo "$N" >"n$((N % 3))/deep/$((N % 5))"',
+  'rm -rf "n$((N % 3))"',
+  'f="$(git ls-files | sed -n "$((N % 50 + 1))p")"; chmod 755 "$f"',
+  'ln -sfn "target$N" "link$((N % 3))"',
+  'git add -A; git commit -qm "$N"',
+  'git add -A; git commit -qm "$N"',
+  'git commit -qa --amend -m "$N"',
+  'git checkout -q -b "b$N"',
+  'git checkout -q "$(git branch --format="%(refname:short)" | sed -n "$((N % 4 + 1))p")"',
+  "git checkout -q -f main",
+  'git reset -q --soft "HEAD~$((N % 2))"',
+  'git reset -q --mixed "HEAD~$((N % 3))"',
+  'git reset -q --hard "HEAD~$((N % 2))"',
+  "git stash -q -u",
+  "git stash pop -q",
+  'git merge -q --no-edit -X ours "$(git branch --format="%(refname:short)" | tail -n 1)"',
+  "git rebase -q main || git rebase --abort",
+  'git cherry-pick -X theirs "main~$((N % 2))" || git cherry-pick --abort',
+  "git clean -qfd",
+];
+
+mountTest("base: as a plain clone, whatever is done to it", async (lab) => {
+  const seed = Number(Deno.env.get("AFS_BASE_SEED") ?? 20261125);
+  const steps = Number(Deno.env.get("AFS_BASE_STEPS") ?? 60);
+  const tree = await workTree(lab);
+  const remote = (await tree.sh("git remote get-url origin")).trim();
+  await git(["clone", "-q", remote, lab.at("clone")]);
+  const clone = new WorkTree(lab, lab.at("clone"), "", tree.daemon);
+  let state = seed;
+  const random = () => state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
+  const look = `git status --porcelain=v2 --branch | grep -v '^# branch.ab'
+    git ls-tree -r HEAD; git stash list --format=%gs
+    find . -path ./.git -prune -o \\( -type f -printf '%p %m\\n' -o -printf '%p %y %l\\n' \\) | sort
+    find . -path ./.git -prune -o -type f -exec sha256sum {} + | sort -k 2`;
+  for (let step = 0; step < steps; step++) {
+    const number = random() >> 8;
+    const command = COMMANDS[(random() >> 8) % COMMANDS.length] as string;
+    const script = `N=${number}; export GIT_AUTHOR_DATE="${1700000000 + step} +0000"
+      export GIT_COMMITTER_DATE="$GIT_AUTHOR_DATE"
+      { ${command}; } >/dev/null 2>&1 && echo done || echo failed`;
+    const done = await tree.sh(script);
+    const what = `seed ${seed}, step ${step}: ${command} with ${number}`;
+    assert.equal(done, await clone.sh(script), what);
+    // Every other time the next command comes while the base follows.
+    if (step % 2 === 0) continue;
+    const before = await tree.state();
+    await tree.changes();
+    assert.equal(await tree.state(), before, what);
+    assert.equal(await tree.sh(look), await clone.sh(look), what);
+  }
+  await tree.sh("git add -A; git commit -qm last || true");
+  await tree.follows();
+});
+
 async function gitDirOf(lab: Lab): Promise<string> {
   return (await lab.sh('ls -d "$1"/gitdirs/*', [lab.stateRoot])).stdout.trim();
 }
