@@ -30,8 +30,32 @@ export function pathsBelow(root: string): Paths {
   return { files: files.sort(), directories: directories.sort() };
 }
 
-const NEW_NAMES = ["n0", "n1", "n2", "x.o", "y.tmp", "cache", "build", "local", "a b", "\u00fc", "out"];
-const PATTERNS = ["n0", "n1", "*.c", "!x.o", "/n2", "deep/", "*", "!*.md", "out/", "l*", "# nothing"];
+const NEW_NAMES = [
+  "n0",
+  "n1",
+  "n2",
+  "x.o",
+  "y.tmp",
+  "cache",
+  "build",
+  "local",
+  "a b",
+  "\u00fc",
+  "out",
+];
+const PATTERNS = [
+  "n0",
+  "n1",
+  "*.c",
+  "!x.o",
+  "/n2",
+  "deep/",
+  "*",
+  "!*.md",
+  "out/",
+  "l*",
+  "# nothing",
+];
 const BRANCH_NAMES = ["main", "main", ...BRANCHES, "b0", "b1"];
 
 type Step = (pick: Pick) => string;
@@ -94,24 +118,49 @@ class Pick {
 
   /** Anything that names a commit. */
   get commit(): string {
-    const names = ["HEAD", "HEAD~1", "HEAD~2", "origin/main", ...TAGS, "main", "main~1", "stash@{0}"];
+    const names = [
+      "HEAD",
+      "HEAD~1",
+      "HEAD~2",
+      "origin/main",
+      ...TAGS,
+      "main",
+      "main~1",
+      "stash@{0}",
+    ];
     return this.of([...names, ...BRANCHES.map((name) => `origin/${name}`), "b0", "ORIG_HEAD"]);
   }
 }
 
+/**
+ * Waits for the next second. Git as it is usually built compares whole seconds, so a change of which
+ * only ctime tells is seen in one only if it is in another second than the last look. (In a plain
+ * clone younger than that, git compares the content: everything there is new.)
+ */
+const TICK = 's=$(date +%s); while [ "$(date +%s)" = "$s" ]; do sleep 0.05; done; ';
+
 /** Same size, same mtime: only ctime and the file monitor know. */
 const SAME = (f: string) =>
-  `touch -r ${f} "$OUT/ref" && printf Z | dd of=${f} bs=1 seek=1 conv=notrunc status=none; ` +
+  `${TICK}touch -r ${f} "$OUT/ref" && printf Z | dd of=${f} bs=1 seek=1 conv=notrunc status=none; ` +
   `touch -r "$OUT/ref" ${f}`;
+
+/**
+ * A second name, a change through it, and no second name any more: whether git writes a file anew
+ * depends on its ctime, and with two names that would make a difference.
+ */
+const LINKED = (f: string, other: string, change: string) =>
+  `a=${f}; b=${other}; ${TICK}ln "$a" "$b" && ${change}; git status --short; ` +
+  `test -f "$b" && cp "$b" "$b.copy" && mv "$b.copy" "$b"`;
 
 const EDITS: readonly Step[] = [
   (p) => `echo ${p.word} >>${p.file}`,
   (p) => `echo ${p.word} >>${p.file}; echo ${p.word} >>${p.file}`,
   (p) => SAME(p.file),
-  (p) => SAME(p.file),
-  (p) => `f=${p.file}; cp -p "$f" "$OUT/keep" && tr a-m n-z <"$OUT/keep" >"$OUT/other"; ` +
+  (p) =>
+    `${TICK}f=${p.file}; cp -p "$f" "$OUT/keep" && tr a-m n-z <"$OUT/keep" >"$OUT/other"; ` +
     `touch -r "$OUT/keep" "$OUT/other"; cp -p "$OUT/other" "$f"`,
-  (p) => `f=${p.file}; cp -p "$f" "$f.new" && printf Y | dd of="$f.new" bs=1 conv=notrunc ` +
+  (p) =>
+    `f=${p.file}; cp -p "$f" "$f.new" && printf Y | dd of="$f.new" bs=1 conv=notrunc ` +
     `status=none && touch -r "$f" "$f.new" && mv "$f.new" "$f"`,
   (p) => `: >${p.file}`,
   (p) => `truncate -s ${p.of([1, 7, 100, 5000])} ${p.file}`,
@@ -121,19 +170,22 @@ const EDITS: readonly Step[] = [
   (p) => `touch -d '2001-02-03 04:05:06 UTC' ${p.any}`,
   (p) => `ln -sfn ${p.of(["n0", "README.md", "..", "nowhere", "src/lib"])} ${p.any}`,
   (p) => `ln -s ${p.of(["n0", ".", "nowhere"])} ${p.fresh}`,
-  (p) => `ln ${p.file} ${p.fresh}`,
-  (p) => `ln -f ${p.file} ${p.file}`,
+  (p) => LINKED(p.file, p.fresh, `echo ${p.word} >>"$b"`),
+  (p) => LINKED(p.file, p.file, `echo ${p.word} >>"$a"`),
+  (p) => `rm -f ${p.file}; ${LINKED(p.file, p.fresh, 'git add -A; echo more >>"$b"')}`,
   (p) => `f=${p.any}; rm -rf "$f" && mkdir "$f" && echo in >"$f/in"`,
   (p) => `f=${p.any}; rm -rf "$f" && echo ${p.word} >"$f"`,
   (p) => `f=${p.any}; rm -rf "$f" && ln -s README.md "$f"`,
   (p) => `rm -rf ${p.any}`,
   (p) => `rm -f ${p.file} ${p.file} ${p.file}`,
-  (p) => `d=${p.directory}; cp -a "$d" "$OUT/copy" && rm -rf "$d" && cp -a "$OUT/copy" "$d"; ` +
+  (p) =>
+    `d=${p.directory}; cp -a "$d" "$OUT/copy" && rm -rf "$d" && cp -a "$OUT/copy" "$d"; ` +
     `rm -rf "$OUT/copy"`,
   (p) => `mv -T ${p.any} ${p.fresh}`,
   (p) => `mv -T ${p.directory} ${p.fresh}`,
   (p) => `a=${p.any}; b=${p.fresh}; mv -T "$a" "$b" && mv -T "$b" "$a"`,
-  (p) => `a=${p.directory}; b=${p.directory}; mv -T "$a" swap && mv -T "$b" "$a" && mv -T swap "$b"`,
+  (p) =>
+    `a=${p.directory}; b=${p.directory}; mv -T "$a" swap && mv -T "$b" "$a" && mv -T swap "$b"`,
   (p) => `mv ${p.any} ${p.directory}/`,
   (p) => `mv -T ${p.file} ${p.file}`,
   (p) => `cp -a ${p.any} ${p.fresh}`,
@@ -163,7 +215,7 @@ const LOOKS: readonly Step[] = [
   (p) => `git log --oneline -5 -- ${p.pathspec}`,
   (p) => `git blame -s ${p.file}`,
   () => "git grep -c line",
-  (p) => `git check-ignore -v ${p.any} ${p.fresh}`,
+  (p) => `git check-ignore ${p.any} ${p.fresh}`,
   () => "git describe --dirty --always",
   (p) => `git show --stat ${p.commit}`,
   () => "git fsck --connectivity-only --no-dangling",
@@ -184,7 +236,8 @@ const STAGING: readonly Step[] = [
   (p) => `git restore --staged ${p.pathspec}`,
   (p) => `git restore -s ${p.commit} -SW ${p.pathspec}`,
   (p) => `git checkout ${p.of(["", `${p.commit} `])}-- ${p.pathspec}`,
-  (p) => `git update-index --${p.of(["chmod=+x", "assume-unchanged", "no-assume-unchanged"])} ` +
+  (p) =>
+    `git update-index --${p.of(["chmod=+x", "assume-unchanged", "no-assume-unchanged"])} ` +
     p.file,
   () => "git update-index -q --refresh",
   () => "git update-index -q --really-refresh",
@@ -217,14 +270,16 @@ const MOVES: readonly Step[] = [
 ];
 
 const JOINS: readonly Step[] = [
-  (p) => `git merge ${p.of(["", "--no-ff ", "--squash ", "--no-commit ", "--ff-only "])}${p.commit}`,
+  (p) =>
+    `git merge ${p.of(["", "--no-ff ", "--squash ", "--no-commit ", "--ff-only "])}${p.commit}`,
   (p) => `git merge ${p.branch}`,
   (p) => `git merge -X ${p.of(["ours", "theirs"])} ${p.commit}`,
   () => "git merge --abort",
   () => "git merge --continue",
   (p) => `git rebase ${p.commit}`,
   (p) => `git rebase --onto ${p.commit} HEAD~1`,
-  (p) => `GIT_SEQUENCE_EDITOR='sed -i "1!s/^pick/${p.of(["squash", "fixup", "drop", "reword"])}/"' ` +
+  (p) =>
+    `GIT_SEQUENCE_EDITOR='sed -i "1!s/^pick/${p.of(["squash", "fixup", "drop", "reword"])}/"' ` +
     "git rebase -i HEAD~2",
   (p) => `git rebase --autostash ${p.commit}`,
   () => "git rebase --abort",
@@ -235,9 +290,10 @@ const JOINS: readonly Step[] = [
   () => "git add -A; git cherry-pick --continue",
   (p) => `git revert --no-edit ${p.of(["", "-n "])}${p.commit}`,
   (p) => `git revert --${p.of(["abort", "quit"])}`,
-  (p) => `git format-patch -q --stdout -1 ${p.commit} >"$OUT/patch"; git am ${
-    p.of(["", "-3 "])
-  }"$OUT/patch"`,
+  (p) =>
+    `git format-patch -q --stdout -1 ${p.commit} >"$OUT/patch"; git am ${
+      p.of(["", "-3 "])
+    }"$OUT/patch"`,
   () => "git am --abort",
   () => 'git diff >"$OUT/diff"; git stash -q; git apply "$OUT/diff"; git stash drop -q',
   () => 'git diff --binary HEAD >"$OUT/diff"; git reset -q --hard; git apply --index "$OUT/diff"',
@@ -272,6 +328,9 @@ const REMOTES: readonly Step[] = [
   () => "git push -q -f origin HEAD:refs/heads/b0",
 ];
 
+/** Of an entry without a size git believes no file monitor that it may remove the file (docs/git.md). */
+const SIZES = "git -c core.fsmonitor=false update-index -q --refresh; ";
+
 const OTHERS: readonly Step[] = [
   (p) => `git tag ${p.of(["t0", "t1"])} ${p.commit}`,
   (p) => `git notes add -f -m ${p.word} ${p.commit}`,
@@ -282,13 +341,14 @@ const OTHERS: readonly Step[] = [
   (p) => `git worktree add -f --detach "$OUT/wt" ${p.commit} && git -C "$OUT/wt" status`,
   (p) => `cd "$OUT/wt" && echo ${p.word} >>README.md && git status --short && git commit -qam wt`,
   () => 'git worktree remove --force "$OUT/wt"',
-  (p) => `git sparse-checkout set ${p.of(["", "--no-cone ", "--sparse-index "])}${
-    p.of(["src", "docs", "src/lib", "only docs"])
-  }`,
+  (p) =>
+    `${SIZES}git sparse-checkout set ${p.of(["", "--no-cone ", "--sparse-index "])}${
+      p.of(["src", "docs", "src/lib", "only docs"])
+    }`,
   () => "git sparse-checkout disable",
-  () => "git sparse-checkout reapply",
+  () => `${SIZES}git sparse-checkout reapply`,
   (p) => `git submodule --quiet add "$SUB" ${p.of(["sub", "src/sub"])}`,
-  () => 'for s in sub src/sub; do test -d $s && echo x >>$s/f; done',
+  () => "for s in sub src/sub; do test -d $s && echo x >>$s/f; done",
   () => "git submodule --quiet update --init",
   () => "git submodule --quiet deinit -f --all",
   () => 'rm -f "$(git rev-parse --git-path index)"; git reset -q',

@@ -178,7 +178,7 @@ export class World {
       Deno.readTextFile(`${out}/stderr`).catch(() => "")
     );
     const [plain, mounted] = await Promise.all(texts);
-    return `plain: ${plain?.slice(-1500)}\nmounted: ${mounted?.slice(-1500)}`;
+    return `plain: ${plain?.slice(-3500)}\nmounted: ${mounted?.slice(-3500)}`;
   }
 
   async #run(side: Side, script: string) {
