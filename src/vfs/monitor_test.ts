@@ -375,6 +375,16 @@ Deno.test("a directory comes back after something changed in it elsewhere", () =
   }
 });
 
+Deno.test("who has got everything, and has read no directory, hears of them again", () => {
+  using world = worldOf();
+  const git = new GitModel();
+  git.status(world);
+  shell(world.filesystem).create("src/new");
+  git.token = "";
+  git.refresh(world);
+  git.status(world);
+});
+
 Deno.test("whatever happens between two tokens, git takes nothing for unchanged that is not", () => {
   for (let seed = 1; seed <= 40; seed++) {
     const next = random(seed);
