@@ -188,7 +188,8 @@ const EDITS: readonly Step[] = [
     `a=${p.directory}; b=${p.directory}; mv -T "$a" swap && mv -T "$b" "$a" && mv -T swap "$b"`,
   (p) => `mv ${p.any} ${p.directory}/`,
   (p) => `mv -T ${p.file} ${p.file}`,
-  (p) => `cp -a ${p.any} ${p.fresh}`,
+  // By way of another place: what cp makes of a copy into itself depends on the order of names.
+  (p) => `cp -a ${p.any} "$OUT/copy" && cp -aT "$OUT/copy" ${p.fresh}; rm -rf "$OUT/copy"`,
   (p) => `mkdir -p ${p.fresh}/m/n && echo ${p.word} >${p.fresh}`,
   (p) => `d=${p.fresh}; mkdir -p "$d/m" && echo ${p.word} >"$d/m/u"`,
   (p) => `rmdir ${p.directory}`,
