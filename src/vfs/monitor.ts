@@ -12,9 +12,9 @@
  * So what is untracked in `a` itself shows only if a path directly in `a` is named: PROBE, a name
  * that nobody has.
  *
- * At `/` git looks at all entries and believes no directory, but only that one process: it writes a
- * token that is good and directories that it may not have read (fsmonitor.c, use_fsmonitor). So such
- * a token has a mark, and whoever comes with it hears of each directory there is.
+ * At `/` git looks at all entries and believes no directory, but only that one process: it writes
+ * a token that is good and directories that it may not have read (fsmonitor.c, use_fsmonitor). So
+ * such a token has a mark, and whoever comes with it hears of each directory there is.
  *
  * Directories that were made here (no tree of the base beneath) are noted as a whole, once: what a
  * package manager unpacks is a row a directory. In other directories each name is noted.

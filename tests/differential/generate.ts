@@ -1,6 +1,6 @@
 /**
- * Random steps, each a line or a few of shell: what users, editors and agents do to a work tree, and
- * git commands. The same for the same seed and the same tree. A script may fail, on both sides in
+ * Random steps, each a line or a few of shell: what users, editors and agents do to a work tree,
+ * and git commands. The same for the same seed and the same tree. A script may fail, on both sides in
  * the same way. `$OUT` is a folder outside the work tree.
  */
 
@@ -133,8 +133,8 @@ class Pick {
 }
 
 /**
- * Waits for the next second. Git as it is usually built compares whole seconds, so a change of which
- * only ctime tells is seen in one only if it is in another second than the last look. (In a plain
+ * Waits for the next second. Git as it is usually built compares whole seconds, so a change of
+ * which only ctime tells is seen only if it is in another second than the last look. (In a plain
  * clone younger than that, git compares the content: everything there is new.)
  */
 const TICK = 's=$(date +%s); while [ "$(date +%s)" = "$s" ]; do sleep 0.05; done; ';
@@ -329,7 +329,7 @@ const REMOTES: readonly Step[] = [
   () => "git push -q -f origin HEAD:refs/heads/b0",
 ];
 
-/** Of an entry without a size git believes no file monitor that it may remove the file (docs/git.md). */
+/** A file whose size git does not know stays where it is (docs/git.md). */
 const SIZES = "git -c core.fsmonitor=false update-index -q --refresh; ";
 
 const OTHERS: readonly Step[] = [

@@ -10,7 +10,6 @@ import { run } from "../support/run.ts";
 import { fixture, type Lab, mountTest } from "./harness.ts";
 
 const FILES = 1200;
-const IGNORE_FILES = 8;
 
 const sized = fixture((path) =>
   makeSizedRepo(path, { files: FILES, dirs: 200, blobBytes: 800, commits: 3 })
