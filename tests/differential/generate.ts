@@ -222,6 +222,10 @@ const LOOKS: readonly Step[] = [
   () => "git fsck --connectivity-only --no-dangling",
 ];
 
+/**
+ * Not among them, since git itself goes wrong with any file monitor (docs/git.md): a split index,
+ * `mv -f` in a sparse checkout, `rm` of a submodule.
+ */
 const STAGING: readonly Step[] = [
   () => "git add -A",
   () => "git add -A",
@@ -230,8 +234,8 @@ const STAGING: readonly Step[] = [
   (p) => `git add ${p.pathspec}`,
   (p) => `git add -f ${p.fresh} ${p.file}`,
   (p) => `git add -N ${p.fresh}`,
-  (p) => `git rm -rq ${p.of(["", "-f ", "--cached "])}${p.any}`,
-  (p) => `git mv ${p.of(["", "-f "])}${p.any} ${p.fresh}`,
+  (p) => `test -e .gitmodules || git rm -rq ${p.of(["", "-f ", "--cached "])}${p.any}`,
+  (p) => `git mv ${p.any} ${p.fresh}`,
   (p) => `git reset -q -- ${p.pathspec}`,
   (p) => `git restore ${p.pathspec}`,
   (p) => `git restore --staged ${p.pathspec}`,
@@ -353,8 +357,6 @@ const OTHERS: readonly Step[] = [
   () => "git submodule --quiet update --init",
   () => "git submodule --quiet deinit -f --all",
   () => 'rm -f "$(git rev-parse --git-path index)"; git reset -q',
-  () => "git update-index --split-index",
-  () => "git update-index --no-split-index",
   (p) => `git update-index --index-version ${p.of([2, 4])}`,
   (p) => `git config status.showUntrackedFiles ${p.of(["all", "normal", "normal"])}`,
   () => "git read-tree HEAD",
