@@ -1,7 +1,7 @@
 /**
  * Random steps, each a line or a few of shell: what users, editors and agents do to a work tree,
- * and git commands. The same for the same seed and the same tree. A script may fail, on both sides in
- * the same way. `$OUT` is a folder outside the work tree.
+ * and git commands. The same for the same seed and the same tree. A script may fail, on both sides
+ * in the same way. `$OUT` is a folder outside the work tree.
  */
 
 import { quote } from "../mount/harness.ts";
@@ -224,7 +224,7 @@ const LOOKS: readonly Step[] = [
 
 /**
  * Not among them, since git itself goes wrong with any file monitor (docs/git.md): a split index,
- * `mv -f` in a sparse checkout, `rm` of a submodule.
+ * `mv -f` in a sparse checkout, `rm` of a submodule. And no change of what is assumed unchanged.
  */
 const STAGING: readonly Step[] = [
   () => "git add -A",
@@ -242,7 +242,7 @@ const STAGING: readonly Step[] = [
   (p) => `git restore -s ${p.commit} -SW ${p.pathspec}`,
   (p) => `git checkout ${p.of(["", `${p.commit} `])}-- ${p.pathspec}`,
   (p) =>
-    `git update-index --${p.of(["chmod=+x", "assume-unchanged", "no-assume-unchanged"])} ` +
+    `git update-index --${p.of(["chmod=+x", "chmod=-x"])} ` +
     p.file,
   () => "git update-index -q --refresh",
   () => "git update-index -q --really-refresh",
@@ -317,10 +317,11 @@ const STASHES: readonly Step[] = [
 ];
 
 const CLEANS: readonly Step[] = [
-  () => "git clean -fdx",
-  () => "git clean -fd",
-  (p) => `git clean -fdX ${p.directory}`,
-  () => "git clean -ndx",
+  // It tells names in the order in which a directory has them.
+  () => "git clean -fdx | sort",
+  () => "git clean -fd | sort",
+  (p) => `git clean -fdX ${p.directory} | sort`,
+  () => "git clean -ndx | sort",
 ];
 
 const REMOTES: readonly Step[] = [
@@ -352,7 +353,7 @@ const OTHERS: readonly Step[] = [
     }`,
   () => "git sparse-checkout disable",
   () => `${SIZES}git sparse-checkout reapply`,
-  (p) => `git submodule --quiet add "$SUB" ${p.of(["sub", "src/sub"])}`,
+  (p) => `git submodule --quiet add --force "$SUB" ${p.of(["sub", "src/sub"])}`,
   () => "for s in sub src/sub; do test -d $s && echo x >>$s/f; done",
   () => "git submodule --quiet update --init",
   () => "git submodule --quiet deinit -f --all",
