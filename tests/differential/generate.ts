@@ -224,7 +224,7 @@ const LOOKS: readonly Step[] = [
 
 /**
  * Not among them, since git itself goes wrong with any file monitor (docs/git.md): a split index,
- * `mv -f` in a sparse checkout, `rm` of a submodule. And no change of what is assumed unchanged.
+ * `mv -f` in a sparse checkout, `rm` of a submodule, status.showUntrackedFiles=all. And no change of what is assumed unchanged.
  */
 const STAGING: readonly Step[] = [
   () => "git add -A",
@@ -359,7 +359,6 @@ const OTHERS: readonly Step[] = [
   () => "git submodule --quiet deinit -f --all",
   () => 'rm -f "$(git rev-parse --git-path index)"; git reset -q',
   (p) => `git update-index --index-version ${p.of([2, 4])}`,
-  (p) => `git config status.showUntrackedFiles ${p.of(["all", "normal", "normal"])}`,
   () => "git read-tree HEAD",
 ];
 
