@@ -224,7 +224,8 @@ const LOOKS: readonly Step[] = [
 
 /**
  * Not among them, since git itself goes wrong with any file monitor (docs/git.md): a split index,
- * `mv -f` in a sparse checkout, `rm` of a submodule, status.showUntrackedFiles=all. And no change of what is assumed unchanged.
+ * `mv -f` in a sparse checkout, `rm` of a submodule, status.showUntrackedFiles=all. And no
+ * change of what is assumed unchanged.
  */
 const STAGING: readonly Step[] = [
   () => "git add -A",
