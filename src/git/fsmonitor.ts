@@ -17,12 +17,30 @@ export interface Fsmonitor {
 }
 
 /**
+ * Before 2.43 git looks at memory that nobody has set when it compares a commit with files that the
+ * monitor has not named (diff-lib.c, check_removed): one time in sixteen `git diff HEAD` shows all
+ * of them as deleted. What goes that way there gets no answer, and looks at every file: right, and
+ * not lazy. Nor does `update-index --refresh`: `diff-index` believes the stat data that it leaves.
+ *
+ * The caller's words are read without their NULs first, since that needs no process. Then one by
+ * one: `a` is before a word that is no command, `b` before the command, `d` behind `diff`.
+ */
+const REFUSE_OLD_GIT = "read -r c </proc/$PPID/cmdline; " +
+  "case $c in *diff*|*update-index*refresh*) case $(git version) in " +
+  '"git version 2."[0-9].*|"git version 2."[123][0-9].*|"git version 2.4"[012].*) ' +
+  "set -f; s=a; for w in $(tr '\\0 \\t\\n' ' ___' </proc/$PPID/cmdline); do case $s$w in " +
+  "a*) s=b;; b-[cC]) s=a;; b-*);; bdiff-index|bupdate-index) exit 1;; bdiff) s=d;; " +
+  "d--|d--cached|d--staged) break;; d-*);; d*) exit 1;; *) break;; " +
+  "esac; done;; esac;; esac";
+
+/**
  * What a hook of version 2 in `core.fsmonitor` runs: `$1` is the version, `$2` the token, and git
  * adds `"$@"` at the end (run-command.c, prepare_shell_cmd), which `false` ignores. Git runs it in
  * the root of the work tree, a linked one's in that. `folder` is in there and has no quotes.
  */
 export function fsmonitorHook(folder: string): string {
-  return `[ "$1" = 2 ] && exec cat "${folder}/fsmonitor/t-$2" 2>/dev/null; false`;
+  const ask = `[ "$1" = 2 ] && exec cat "${folder}/fsmonitor/t-$2"; false`;
+  return `exec 2>/dev/null; ${REFUSE_OLD_GIT}; ${ask}`;
 }
 
 export function fsmonitorExtension({ token, dirty }: Fsmonitor): IndexExtension {

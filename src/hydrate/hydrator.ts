@@ -224,7 +224,7 @@ export class Hydrator {
   ): Promise<{ missing: Oid[]; reason: Ahead["reason"] } | null> {
     try {
       await this.#recovered;
-      const { oids, reason } = mount.lookahead.miss(treeOid);
+      const { oids, reason } = mount.lookahead.miss(treeOid, oid);
       const missing = await this.#lookAt(oids.filter((other) => other !== oid), mount);
       return { missing, reason };
     } catch {

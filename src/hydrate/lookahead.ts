@@ -34,6 +34,8 @@ const HURRY_MS = 250;
 const BURST_MISSES = 24;
 const BURST_MS = 2_000;
 
+const RULE_FILES: ReadonlySet<string> = new Set([".gitignore", ".gitattributes"]);
+
 /** Blobs of directories that are kept: a tree of many files is scanned at once. */
 const DIRECTORY_BLOBS_MAX = 50_000;
 
@@ -42,6 +44,8 @@ interface Walk {
   readonly order: Oid[];
   readonly position: Map<Oid, number>;
   blobs: number;
+  /** Those of RULE_FILES. */
+  readonly rules: Set<Oid>;
   readonly stack: Oid[];
 }
 
@@ -60,6 +64,7 @@ export class Lookahead {
   #order: Oid[] | null = null;
   #walk: Walk | null = null;
   #blobs = 0;
+  #rules: ReadonlySet<Oid> = new Set();
   #position: ReadonlyMap<Oid, number> = new Map();
   readonly #directories = new LRUCache<Oid, readonly Oid[]>({
     maxSize: DIRECTORY_BLOBS_MAX,
@@ -125,8 +130,14 @@ export class Lookahead {
     return blobs;
   }
 
-  /** What a miss in `treeOid` brings along. */
-  miss(treeOid: Oid): Ahead {
+  /** What a miss in `treeOid` brings along; `oid`: of what, if that is known. */
+  miss(treeOid: Oid, oid: Oid | null = null): Ahead {
+    const ahead = this.#missIn(treeOid);
+    if (oid === null || !this.#isRules(treeOid, oid)) return ahead;
+    return { ...ahead, oids: [...ahead.oids, ...this.#rules] };
+  }
+
+  #missIn(treeOid: Oid): Ahead {
     const now = this.#now();
     const readAll = this.#brought >= READ_MIN_BLOBS && this.#read >= READ_SHARE * this.#brought;
     const hurries = this.#read >= HURRY_MIN_BLOBS && now - this.#arrivedAt <= HURRY_MS;
@@ -134,6 +145,16 @@ export class Lookahead {
     this.#brought = ahead.oids.length;
     this.#read = 0;
     return ahead;
+  }
+
+  /** Whether it is an ignore or attribute file there, and all others of the tree are known. */
+  #isRules(treeOid: Oid, oid: Oid): boolean {
+    const raw = this.#base.tree(treeOid);
+    if (raw === null) return false;
+    const { entries } = parseTree(raw, this.#format);
+    if (!entries.some((entry) => entry.oid === oid && RULE_FILES.has(entry.name))) return false;
+    this.prepare(Infinity);
+    return this.#order !== null;
   }
 
   /** Whether this miss is one of a burst. */
@@ -189,13 +210,20 @@ export class Lookahead {
     if (this.#order !== null) return true;
     if (this.#walk === null) {
       if (!this.#base.isIndexed(this.#rootTreeOid)) return true;
-      this.#walk = { order: [], position: new Map(), blobs: 0, stack: [this.#rootTreeOid] };
+      this.#walk = {
+        order: [],
+        position: new Map(),
+        blobs: 0,
+        rules: new Set(),
+        stack: [this.#rootTreeOid],
+      };
     }
     const walk = this.#walk;
     for (let read = 0; read < trees;) {
       const oid = walk.stack.pop();
       if (oid === undefined) {
         this.#blobs = walk.blobs;
+        this.#rules = walk.rules;
         this.#position = walk.position;
         this.#order = walk.order;
         this.#walk = null;
@@ -219,9 +247,12 @@ export class Lookahead {
     walk.order.push(oid);
     const blobs: Oid[] = [];
     const below: Oid[] = [];
-    for (const { kind, oid: entryOid } of parseTree(raw, this.#format).entries) {
+    for (const { kind, name, oid: entryOid } of parseTree(raw, this.#format).entries) {
       if (kind === "directory") below.push(entryOid);
-      else if (kind !== "gitlink") blobs.push(entryOid);
+      else if (kind !== "gitlink") {
+        blobs.push(entryOid);
+        if (RULE_FILES.has(name)) walk.rules.add(entryOid);
+      }
     }
     walk.blobs += blobs.length;
     this.#directories.set(oid, blobs);

@@ -261,3 +261,38 @@ Deno.test("a tree that holds its subtrees 10^30 times is walked once", async () 
   assert.equal(lookahead.blobCount(), 1);
   base.close();
 });
+
+Deno.test("the first ignore or attribute file brings those of the whole tree", async () => {
+  await using dir = await tempDir();
+  const base = new BaseStore(dir.at("base.db") as HostPath);
+  const [root, a, b] = [fakeOid(1), fakeOid(2), fakeOid(3)];
+  const file = (name: string, oid: number) => ({ mode: "100644", name, oid: fakeOid(oid) });
+  base.putTrees([
+    [
+      root,
+      rawTree([
+        file(".gitignore", 10),
+        file("README", 11),
+        { mode: "40000", name: "a", oid: a },
+      ]),
+    ],
+    [
+      a,
+      rawTree([
+        file(".gitattributes", 12),
+        { mode: "40000", name: "b", oid: b },
+        file("x", 13),
+      ]),
+    ],
+    [b, rawTree([file(".gitignore", 14), { mode: "40000", name: ".gitattributes", oid: a }])],
+  ]);
+  const fake = (numbers: number[]) => numbers.map((number) => fakeOid(number));
+  const oids = (tree: Oid, miss: number) =>
+    new Lookahead(base, "sha1", root).miss(tree, fakeOid(miss)).oids;
+  assert.deepEqual(oids(root, 10), fake([10, 11]), "before the tree is in the base");
+  base.markIndexed(root);
+  assert.deepEqual(oids(root, 10), fake([10, 11, 10, 12, 14]));
+  assert.deepEqual(oids(a, 12), fake([12, 13, 10, 12, 14]));
+  assert.deepEqual(oids(root, 11), fake([10, 11]));
+  base.close();
+});

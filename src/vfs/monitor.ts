@@ -12,6 +12,10 @@
  * So what is untracked in `a` itself shows only if a path directly in `a` is named: PROBE, a name
  * that nobody has.
  *
+ * At `/` git looks at all entries and believes no directory, but only that one process: it writes
+ * a token that is good and directories that it may not have read (fsmonitor.c, use_fsmonitor). So
+ * such a token has a mark, and whoever comes with it hears of each directory there is.
+ *
  * Directories that were made here (no tree of the base beneath) are noted as a whole, once: what a
  * package manager unpacks is a row a directory. In other directories each name is noted.
  *
@@ -29,6 +33,8 @@ import type { View } from "./view.ts";
 
 const PROBE = ".afs";
 const EVERYTHING = "/";
+/** At the end of a token that came with EVERYTHING. */
+const UNREAD = "u";
 /** A longer answer costs git more than looking at everything. */
 const PATHS_MAX = 50_000;
 
@@ -177,12 +183,16 @@ export class Monitor {
    * fsmonitor-watchman): the token, a NUL, and paths with a NUL behind each. Throws Parked.
    */
   answer(token: string): Uint8Array<ArrayBuffer> {
-    const rows = this.#journal.since(token);
-    const paths = rows === null ? [EVERYTHING] : this.#paths(rows);
-    return bytesOf([this.#journal.issue(), ...paths].map((part) => `${part}\0`).join(""));
+    const isUnread = token.endsWith(UNREAD);
+    const rows = this.#journal.since(isUnread ? token.slice(0, -UNREAD.length) : token);
+    const paths = rows === null ? null : this.#paths(rows);
+    if (isUnread && paths !== null) this.#expandAll(paths);
+    const next = paths === null ? `${this.#journal.issue()}${UNREAD}` : this.#journal.issue();
+    return bytesOf([next, ...paths ?? [EVERYTHING]].map((part) => `${part}\0`).join(""));
   }
 
-  #paths(rows: readonly JournalRow[]): Iterable<string> {
+  /** Null: too many. */
+  #paths(rows: readonly JournalRow[]): Set<string> | null {
     const paths = new Set<string>();
     for (const { path, kind } of rows) {
       if (kind === CHANGED.path) paths.add(path);
@@ -191,9 +201,15 @@ export class Monitor {
         paths.add(`${path}/${PROBE}`);
         if (kind === CHANGED.subtree) this.#expand(path, paths);
       }
-      if (paths.size > PATHS_MAX) return [EVERYTHING];
+      if (paths.size > PATHS_MAX) return null;
     }
     return paths;
+  }
+
+  /** However many: a second `/` would not help. */
+  #expandAll(paths: Set<string>): void {
+    paths.add(PROBE);
+    this.#expandBelow(this.#view.nodes.root, "" as RepoPath, paths, Infinity);
   }
 
   /** A path in each directory that is below now. */
@@ -208,20 +224,20 @@ export class Monitor {
         last = this.#view.childOf(last, name, entry);
         held.push(last);
       }
-      this.#expandBelow(last, path, paths);
+      this.#expandBelow(last, path, paths, PATHS_MAX);
     } finally {
       for (const node of held.reverse()) this.#view.nodes.release(node);
     }
   }
 
-  #expandBelow(directory: Node, path: RepoPath, paths: Set<string>): void {
+  #expandBelow(directory: Node, path: RepoPath, paths: Set<string>, pathsMax: number): void {
     for (const [name, entry] of this.#subdirectories(directory)) {
-      if (paths.size > PATHS_MAX) return;
+      if (paths.size > pathsMax) return;
       const child = this.#view.childOf(directory, name, entry);
       try {
         const childPath = join(path, name);
         paths.add(`${childPath}/${PROBE}`);
-        this.#expandBelow(child, childPath, paths);
+        this.#expandBelow(child, childPath, paths, pathsMax);
       } finally {
         this.#view.nodes.release(child);
       }

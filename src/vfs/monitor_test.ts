@@ -168,7 +168,7 @@ Deno.test("a file is named under all of its names, also those nobody has looked 
       sh.link("file", "src/deep/other");
     }
     using world = worldOf({ dir });
-    const { token } = ask(world.filesystem, "");
+    const { token } = ask(world.filesystem, ask(world.filesystem, "").token);
     shell(world.filesystem).write("file", "x");
     assert.deepEqual(
       new Set(ask(world.filesystem, token).paths),
@@ -221,7 +221,9 @@ Deno.test("tokens live through a restart and a kill, not through the end of the 
       const answer = ask(filesystem, token);
       assert.deepEqual(answer.paths, EVERYTHING);
       assert.ok(!answer.token.startsWith(WORLD_ID));
-      assert.deepEqual(ask(filesystem, answer.token).paths, []);
+      const second = ask(filesystem, answer.token);
+      assert.deepEqual(second.paths, [".afs", "src/.afs", "src/deep/.afs"]);
+      assert.deepEqual(ask(filesystem, second.token).paths, []);
     });
   } finally {
     Deno.removeSync(dir, { recursive: true });
@@ -269,14 +271,24 @@ class GitModel {
   readonly directories = new Map<string, { names: string; isValid: boolean }>();
 
   /** What `git status` would take for true, after asking. */
-  status({ filesystem }: OverlayWorld): void {
+  status(world: OverlayWorld): void {
+    this.#ask(world, true);
+  }
+
+  /** A command that writes the index and reads no directory: `git reset`. */
+  refresh(world: OverlayWorld): void {
+    this.#ask(world, false);
+  }
+
+  #ask({ filesystem }: OverlayWorld, readsDirectories: boolean): void {
     const { token, paths } = ask(filesystem, this.token);
     this.token = token;
     const invalid = new Set<string>();
     const everything = paths[0] === "/";
     for (const path of paths) this.#invalidate(path, invalid);
     const seen = new Map<string, string>();
-    this.#read(filesystem, "", everything, seen);
+    const directories = readsDirectories ? this.directories : new Map();
+    this.#read(filesystem, "", everything, seen, directories);
     for (const [path, identity] of this.index) {
       if (everything || invalid.has(path)) continue;
       assert.equal(seen.get(path), identity, `${path} is not what git takes it for`);
@@ -301,18 +313,20 @@ class GitModel {
     path: string,
     everything: boolean,
     seen: Map<string, string>,
+    directories: GitModel["directories"],
   ): void {
     const names = listing(filesystem, path);
-    const known = this.directories.get(path);
+    const known = directories.get(path);
     if (known?.isValid && !everything) {
       assert.equal(known.names, names.join(" "), `names in /${path} are not what git believes`);
     }
-    this.directories.set(path, { names: names.join(" "), isValid: true });
+    directories.set(path, { names: names.join(" "), isValid: true });
     for (const entry of names) {
       const child = path === "" ? entry : `${path}/${entry}`;
       const { attr } = filesystem.getattr(walk(filesystem, child));
-      if ((attr.mode & 0o170000) === 0o040000) this.#read(filesystem, child, everything, seen);
-      else seen.set(child, identityOf(filesystem, child));
+      if ((attr.mode & 0o170000) === 0o040000) {
+        this.#read(filesystem, child, everything, seen, directories);
+      } else seen.set(child, identityOf(filesystem, child));
     }
   }
 }
@@ -361,6 +375,16 @@ Deno.test("a directory comes back after something changed in it elsewhere", () =
   }
 });
 
+Deno.test("who has got everything, and has read no directory, hears of them again", () => {
+  using world = worldOf();
+  const git = new GitModel();
+  git.status(world);
+  shell(world.filesystem).create("src/new");
+  git.token = "";
+  git.refresh(world);
+  git.status(world);
+});
+
 Deno.test("whatever happens between two tokens, git takes nothing for unchanged that is not", () => {
   for (let seed = 1; seed <= 40; seed++) {
     const next = random(seed);
@@ -379,11 +403,24 @@ Deno.test("whatever happens between two tokens, git takes nothing for unchanged 
         const call = pick(
           ["write", "create", "mkdir", "unlink", "rmdir", "rename", "rename"] as const,
         );
-        const more = pick(["chmod", "link", "exchange", "status", "status", "restart", call, call]);
+        const more = pick(
+          [
+            "chmod",
+            "link",
+            "exchange",
+            "status",
+            "refresh",
+            "lose",
+            "restart",
+            call,
+            call,
+          ] as const,
+        );
         const [from, to] = [path(), path()];
         log.push(`${more} ${from} ${to}`);
         try {
-          if (more === "status") git.status(world);
+          if (more === "status" || more === "refresh") git[more](world);
+          else if (more === "lose") git.token = next(4) === 0 ? "" : git.token;
           else if (more === "restart") {
             if (next(2) === 0) world.kill();
             else world[Symbol.dispose]();
