@@ -28,6 +28,7 @@ import { HistoryTasks } from "./history_tasks.ts";
 import { boundLogFile } from "./log_file.ts";
 import { Mounts } from "./mounts.ts";
 import { checkMountRights } from "./preflight.ts";
+import { RefreshTasks } from "./refresh_tasks.ts";
 import { Service } from "./service.ts";
 
 export interface DaemonOptions {
@@ -84,6 +85,7 @@ class Daemon {
   readonly #registry: Registry;
   readonly #mounts: Mounts;
   readonly #history: HistoryTasks;
+  readonly #refresh: RefreshTasks;
   readonly #service: Service;
   readonly #log = logger("daemon");
   readonly #stop = new AbortController();
@@ -99,15 +101,22 @@ class Daemon {
       layout,
       hydrationConcurrency: options.hydrationConcurrency,
       onFetched: (storeId, error) => this.#service.onFetched(storeId, error),
+      onChange: (storeId) => this.#refresh.update(storeId),
       onUnmounted: (repoId, cause) => this.#service.onUnmounted(repoId, cause),
     });
     this.#history = new HistoryTasks({ layout, registry: this.#registry });
+    this.#refresh = new RefreshTasks({
+      layout,
+      registry: this.#registry,
+      isMounted: (repoId) => this.#mounts.isMounted(repoId),
+    });
     this.#service = new Service({
       layout,
       registry: this.#registry,
       live: {
         mounts: this.#mounts,
         history: this.#history,
+        refresh: this.#refresh,
         checkRights: checkMountRights,
         stop: () => this.#ending.resolve("unused"),
       },
@@ -133,7 +142,7 @@ class Daemon {
     const late = setTimeout(() => this.#leave("Stopping takes too long"), STOP_MS);
     this.#stop.abort(new Failure("failed", "Cannot mount: the daemon is stopping"));
     await server.close(ANSWERS_MS);
-    await this.#history.stopAll();
+    await Promise.all([this.#history.stopAll(), this.#refresh.stopAll()]);
     await started;
     await this.#mounts.closeAll();
     this.#registry.close();

@@ -20,6 +20,8 @@ export interface MountsOptions {
   readonly hydrationConcurrency: number;
   /** A store's remote was asked for contents: null when it gave them, else why not. */
   readonly onFetched: (storeId: string, error: string | null) => void;
+  /** A repository of this store was mounted, or is not any more. */
+  readonly onChange: (storeId: string) => void;
   /** A mount is gone that nobody here unmounted. */
   readonly onUnmounted: (repoId: string, cause: string) => void;
 }
@@ -157,10 +159,12 @@ export class Mounts {
   #serve(record: RepoRecord, mountId: number, store: StoreWorkers, handle: MountHandle): void {
     const mounted = { mountId, record, store, handle, leaving: false };
     this.#mounted.set(record.id, mounted);
+    this.#options.onChange(record.storeId);
     handle.closed.then((cause) => {
       this.#mounted.delete(record.id);
       store.detach(mountId);
       this.#closeStoreIfUnused(record.storeId);
+      this.#options.onChange(record.storeId);
       if (mounted.leaving) return;
       this.#log.warn("Mount is gone", { repo: record.name, cause });
       this.#options.onUnmounted(record.id, cause);

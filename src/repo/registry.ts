@@ -31,6 +31,7 @@ const CHANGEABLE = [
   "lastFetchAt",
   "fetchResult",
   "madeFolders",
+  "remoteRefreshSeconds",
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 const COLUMNS = [
@@ -55,6 +56,7 @@ const COLUMNS = [
   "acquiredAt",
   "lastFetchAt",
   "fetchResult",
+  "remoteRefreshSeconds",
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 export class Registry implements Disposable {

@@ -26,4 +26,5 @@ export const REGISTRY_MIGRATIONS = [
   `ALTER TABLE repos ADD COLUMN xattrs INTEGER NOT NULL DEFAULT 0;`,
   // Of what was registered before, nothing is known to be ours.
   `ALTER TABLE repos ADD COLUMN madeFolders INTEGER NOT NULL DEFAULT 0;`,
+  `ALTER TABLE repos ADD COLUMN remoteRefreshSeconds INTEGER DEFAULT 30;`,
 ] as const;
