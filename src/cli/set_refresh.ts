@@ -12,9 +12,14 @@ import {
 import { printJson, say } from "./output.ts";
 import { Session } from "./session.ts";
 
+/** An object, since commander takes null for a value that is missing. */
+interface Interval {
+  /** Null: never. */
+  readonly seconds: number | null;
+}
+
 interface SetRefreshOptions extends WhichOptions, JsonOption {
-  /** Seconds; null: never. */
-  readonly interval: number | null;
+  readonly interval: Interval;
 }
 
 export function setRefreshCommand(): Command {
@@ -25,15 +30,15 @@ export function setRefreshCommand(): Command {
   return addJsonOption(addNameOption(command)).action(setRefresh);
 }
 
-function interval(text: string): number | null {
+function interval(text: string): Interval {
   const seconds = parseInterval(text);
-  if (seconds !== undefined) return seconds;
+  if (seconds !== undefined) return { seconds };
   throw new InvalidArgumentError("Give a number with s, m or h, from 1s to 168h, or never.");
 }
 
 async function setRefresh(dir: string | undefined, options: SetRefreshOptions): Promise<void> {
   const repo = requiredSelector(dir, options);
-  const result = await new Session().askOrDo("set-refresh", { repo, seconds: options.interval });
+  const result = await new Session().askOrDo("set-refresh", { repo, ...options.interval });
   if (options.json) return printJson(result);
   const often = result.remoteRefresh === "never" ? "never" : `every ${result.remoteRefresh}`;
   say(`the remote of ${result.repo} is asked ${often}`);
