@@ -71,6 +71,8 @@ export class RefreshTasks {
   readonly #tasks = new Map<string, Task>();
   /** What ends the refresh under way, by store. */
   readonly #running = new Map<string, AbortController>();
+  /** What a store's remote had, and the repositories that were shown it. */
+  readonly #seen = new Map<string, { remote: string; repos: ReadonlySet<string> }>();
   readonly #locks = new KeyedLock();
   readonly #log = logger("refresh");
   #closed = false;
@@ -186,8 +188,13 @@ export class RefreshTasks {
     const [first] = repos();
     task.lastAt = this.#clock.now();
     if (first === undefined) return;
+    const seen = this.#seen.get(storeId);
+    const known = seen !== undefined && repos().every(({ id }) => seen.repos.has(id))
+      ? seen.remote
+      : null;
     try {
-      await this.#attempt(first, repos, { signal: task.stop.signal, onProgress: () => {} });
+      const { signal } = task.stop;
+      await this.#attempt(first, repos, { signal, onProgress: () => {}, known });
     } catch (error) {
       task.stop.signal.throwIfAborted();
       // Ended by whileStopped.
@@ -198,7 +205,7 @@ export class RefreshTasks {
   async #attempt(
     record: RepoRecord,
     repos: () => RepoRecord[],
-    { signal, onProgress }: FetchNowOptions,
+    { signal, onProgress, known = null }: FetchNowOptions & { readonly known?: string | null },
   ): Promise<RefreshResult> {
     const { storeId } = record;
     const startedAt = this.#clock.now();
@@ -213,6 +220,7 @@ export class RefreshTasks {
         signal: running.signal,
         repos,
         onProgress,
+        known,
         clock: this.#clock,
       });
     } finally {
@@ -220,6 +228,7 @@ export class RefreshTasks {
       signal.removeEventListener("abort", onAbort);
     }
     this.#note(repos(), result);
+    this.#remember(storeId, repos(), result);
     this.#logResult(repos(), result, this.#clock.now() - startedAt);
     const task = this.#tasks.get(storeId);
     if (task !== undefined) {
@@ -240,6 +249,14 @@ export class RefreshTasks {
         fetchResult: failure?.message ?? cause ?? "ok",
         ...(history === null || depth !== null || cause !== undefined ? {} : { history }),
       });
+    }
+  }
+
+  #remember(storeId: string, repos: readonly RepoRecord[], result: RefreshResult): void {
+    const { remote, unpublished } = result;
+    if (unpublished.size > 0) this.#seen.delete(storeId);
+    else if (remote !== null) {
+      this.#seen.set(storeId, { remote, repos: new Set(repos.map(({ id }) => id)) });
     }
   }
 

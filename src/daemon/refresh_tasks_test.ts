@@ -17,6 +17,7 @@ setupLog({ write: () => {} });
 const OID = "0".repeat(40) as Oid;
 const DONE: RefreshResult = {
   lastFetchAt: "2026-01-02T03:04:05.000Z",
+  remote: "digest",
   failure: null,
   fetched: false,
   changes: new Map(),
@@ -26,6 +27,7 @@ const DONE: RefreshResult = {
 const FAILED: RefreshResult = {
   ...DONE,
   lastFetchAt: "2026-01-02T03:05:05.000Z",
+  remote: null,
   failure: new Failure("network", "Cannot fetch: no network"),
 };
 const HINDERED: RefreshResult = { ...DONE, unpublished: new Map([["a", "Cannot write refs"]]) };
@@ -112,6 +114,8 @@ interface Bench {
   readonly answers: (RefreshResult | "hang")[];
   /** Ids of the repositories that each refresh was for. */
   readonly asked: string[];
+  /** What each was told to be known. */
+  readonly known: (string | null | undefined)[];
   mount(...records: RepoRecord[]): Promise<void>;
 }
 
@@ -125,6 +129,7 @@ async function withBench(body: (bench: Bench) => Promise<void>, jitter = 0): Pro
   const refresh: typeof refreshStore = async (_record, _layout, options) => {
     assert.equal(++running, 1, "two refreshes at once");
     bench.asked.push(options.repos().map(({ id }) => id).sort().join());
+    bench.known.push(options.known);
     const answer = bench.answers.shift() ?? DONE;
     try {
       if (answer !== "hang") return answer;
@@ -149,6 +154,7 @@ async function withBench(body: (bench: Bench) => Promise<void>, jitter = 0): Pro
     }),
     answers: [],
     asked: [],
+    known: [],
     async mount(...records) {
       for (const each of records) {
         registry.insert(each);
@@ -203,6 +209,24 @@ Deno.test("a store is asked once for all its mounts, at the shortest interval", 
     );
     await clock.pass(60_000);
     assert.deepEqual(asked, ["a,b", "a,b", "a,b"]);
+  });
+});
+
+Deno.test("only who has not seen what the remote had is shown it", async () => {
+  await withBench(async ({ clock, mount, answers, known, tasks }) => {
+    await mount(record("a"));
+    await clock.pass(60_000);
+    answers.push(FAILED);
+    await clock.pass(90_000);
+    assert.deepEqual(known, [null, "digest", "digest", "digest"]);
+    await mount(record("b"));
+    await clock.pass(60_000);
+    answers.push({ ...HINDERED, remote: "other" });
+    await clock.pass(30_000);
+    await clock.pass(2_000);
+    assert.deepEqual(known.splice(4), [null, "digest", "digest", null]);
+    await tasks.fetchNow(record("a"), now);
+    assert.deepEqual(known.splice(4), [null]);
   });
 });
 

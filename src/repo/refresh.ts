@@ -1,9 +1,9 @@
 /**
  * Refreshing a store: what the remote has now becomes tracking refs and tags of the users.
  *
- *     ask      one `git ls-remote`: branches and tags
- *     compare  with the store's, which mirror the remote's: mostly they are equal, and nothing is
- *              fetched
+ *     probe    one `git ls-remote`: mostly the answer is the last one, and that is all
+ *     ask      the same again, after the users' refs were read
+ *     compare  with the store's refs, which mirror the remote's
  *     fetch    new commits and trees, no blobs; the store's refs follow
  *     publish  see publish.ts; also when nothing came, since an earlier one may have failed
  *
@@ -41,12 +41,16 @@ export interface RefreshOptions {
   readonly onProgress?: (progress: TransferProgress) => void;
   /** Repositories on this store that are to see it, asked before and after the fetch. */
   readonly repos: () => readonly RepoRecord[];
+  /** What all of them have seen already (`RefreshResult.remote`); null: do not probe. */
+  readonly known?: string | null;
   /** Default: the real time. */
   readonly clock?: Clock;
 }
 
 export interface RefreshResult {
   readonly lastFetchAt: string;
+  /** Stands for all branches and tags that the remote had; null: not known. */
+  readonly remote: string | null;
   /** Null: the store is as the remote was. */
   readonly failure: Failure | null;
   /** Whether something was fetched. */
@@ -87,6 +91,7 @@ export async function refreshStore(
 }
 
 const NOTHING: Omit<RefreshResult, "lastFetchAt"> = {
+  remote: null,
   failure: null,
   fetched: false,
   changes: new Map(),
@@ -108,10 +113,16 @@ async function refresh(
     clock: options.clock,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   };
-  // First of all: what a user's own fetch or push changes from now on is newer.
+  const known = options.known ?? null;
+  if (known !== null) {
+    const remote = await digestOf(await askRefs(run));
+    if (remote === known) return { ...NOTHING, remote, lastFetchAt: new Date().toISOString() };
+  }
+  // Before it is asked: what a user's own fetch or push changes from now on is newer.
   const before = await trackingOf(options.repos(), layout);
-  const remote = await askRefs(run);
+  const answer = await askRefs(run);
   const lastFetchAt = new Date().toISOString();
+  const remote = parseRefs(answer);
   const all = record.depth === null;
   let mirror = await mirrorOf(store.gitDir);
   const news = all ? remote : new Map([...remote].filter(([name]) => mirror.has(name)));
@@ -124,16 +135,24 @@ async function refresh(
   }
   const repos = options.repos();
   const published = await publish(repos, layout, { before, remoteHead: null, mirror });
-  return { ...NOTHING, ...published, lastFetchAt, fetched };
+  return { ...NOTHING, ...published, remote: await digestOf(answer), lastFetchAt, fetched };
 }
 
 const ALL_REFS = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
 /** Branches and tags of the remote. Two requests at an http server. */
-async function askRefs(run: TransferOptions): Promise<Refs> {
-  const { stdout } = await runTransfer(["ls-remote", "--refs", "--heads", "--tags", "origin"], run);
+async function askRefs(run: TransferOptions): Promise<Uint8Array<ArrayBuffer>> {
+  const args = ["ls-remote", "--refs", "--heads", "--tags", "origin"];
+  return (await runTransfer(args, run)).stdout;
+}
+
+async function digestOf(answer: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", answer)).toHex();
+}
+
+function parseRefs(answer: Uint8Array): Refs {
   const refs = new Map<string, Oid>();
-  for (const line of byteString(stdout).split("\n")) {
+  for (const line of byteString(answer).split("\n")) {
     const [value = "", name = ""] = line.split("\t");
     if (isOid(value)) refs.set(name, value);
   }

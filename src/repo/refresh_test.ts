@@ -38,13 +38,22 @@ async function whole(
 
 Deno.test("refresh: nothing new is no fetch and no change", async () => {
   await onGround(async (ground) => {
-    const { record } = await whole(ground, await ground.makeRemote());
+    const remote = await ground.makeRemote();
+    const { record } = await whole(ground, remote);
     const { userGitDir } = ground.layout.repo(record.id);
     const before = await listTree(userGitDir);
     const result = await refresh(ground, record);
     assert.deepEqual([result.failure, result.fetched], [null, false]);
     assert.equal(result.changes.get(record.id), 0);
     assert.deepEqual(await listTree(userGitDir), before);
+    // Known already: the users' directories are not even looked at.
+    const { remote: known } = result;
+    const again = await refreshStore(record, ground.layout, { repos: () => [], known });
+    assert.deepEqual([again.failure, again.remote], [null, known]);
+    await commitOn(ground, remote, "four");
+    const last = await refreshStore(record, ground.layout, { repos: () => [record], known });
+    assert.deepEqual([last.fetched, last.changes.get(record.id)], [true, 1]);
+    assert.notEqual(last.remote, known);
   });
 });
 
