@@ -304,8 +304,8 @@ export interface Publication {
 
 /**
  * Shows a finished fetch to the user's git: tracking refs, tags, and history without its end. The
- * objects must be in the store. Safe to repeat. Runs as the owner. Throws GitError. Returns how many
- * refs were changed.
+ * objects must be in the store. Safe to repeat. Runs as the owner. Throws GitError. Returns how
+ * many refs were changed.
  */
 export async function publishRefs(dir: UserGitDir, news: Publication): Promise<number> {
   const run = runOptions(dir);

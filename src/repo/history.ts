@@ -101,7 +101,7 @@ async function historyOf(store: StoreLayout): Promise<RepoRecord["history"]> {
   return await readTextIfExists(store.historyFullPath) === null ? "fetching" : "full";
 }
 
-/** What a killed fetch left in the store. Its shallow.lock is ours to remove: we hold the history's lock. */
+/** What a killed fetch left. The caller holds the history's lock, so its shallow.lock is ours. */
 export async function cleanUp(store: StoreLayout): Promise<void> {
   // A fetch of an acquisition, if one is at work, has temporary files too.
   const lock = await tryLock(store.lockPath);
