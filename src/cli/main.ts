@@ -8,12 +8,14 @@ import { EXIT_CODES, Failure, messageOf } from "../failure.ts";
 import { addRepoCommand } from "./add_repo.ts";
 import { daemonCommand } from "./daemon.ts";
 import { demoCommand } from "./demo.ts";
+import { fetchCommand } from "./fetch.ts";
 import { listReposCommand } from "./list_repos.ts";
 import { mountCommand } from "./mount.ts";
 import { print, say } from "./output.ts";
 import { remountCommand } from "./remount.ts";
 import { removeRepoCommand } from "./remove_repo.ts";
 import { Interrupted } from "./session.ts";
+import { setRefreshCommand } from "./set_refresh.ts";
 import { statusCommand } from "./status.ts";
 import { unmountCommand } from "./unmount.ts";
 import { versionText } from "./version.ts";
@@ -84,6 +86,8 @@ export function makeProgram(): Command {
     removeRepoCommand(),
     listReposCommand(),
     statusCommand(),
+    fetchCommand(),
+    setRefreshCommand(),
     daemonCommand(),
     demoCommand(),
   ];

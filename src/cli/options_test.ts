@@ -75,6 +75,8 @@ Deno.test("a repository's verbs have help, and a hidden flag stays hidden", () =
     "remove-repo",
     "list-repos",
     "status",
+    "fetch",
+    "set-refresh",
     "daemon",
     "demo",
   ]);

@@ -69,6 +69,7 @@ export function statusLine(status: RepoStatus): string {
     hydrated_bytes: status.hydratedBytes,
     overlay_dirty: status.overlayDirty,
     history: status.history,
+    remote_refresh: status.remoteRefresh,
   });
 }
 

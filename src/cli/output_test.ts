@@ -20,6 +20,7 @@ const STATUS: RepoStatus = {
   overlay: { created: 0, modified: 0, deleted: 0 },
   requests: 1,
   history: "full",
+  remoteRefresh: "30s",
   uid: 0,
   gid: 0,
 };
@@ -29,7 +30,7 @@ Deno.test("the status line has fixed fields in a fixed order", () => {
     statusLine(STATUS),
     "repo=workers state=mounted head=0123456789012345678901234567890123456789 ref=main ahead=1 " +
       "behind=2 diverged=true last_fetch=2026-01-02T03:04:05.000Z result=ok hydrated_blobs=3 " +
-      "hydrated_bytes=4096 overlay_dirty=false history=full",
+      "hydrated_bytes=4096 overlay_dirty=false history=full remote_refresh=30s",
   );
 });
 

@@ -22,7 +22,14 @@ export class Interrupted extends Error {
 }
 
 /** Verbs that need no daemon. */
-type OfflineVerb = "list-repos" | "status" | "unmount" | "remove-repo" | "add-repo";
+type OfflineVerb =
+  | "list-repos"
+  | "status"
+  | "unmount"
+  | "remove-repo"
+  | "add-repo"
+  | "fetch"
+  | "set-refresh";
 
 /** A daemon that starts or stops holds the lock without an answer for this long at most. */
 const LOCK_WAIT_MS = 15_000;
@@ -94,7 +101,8 @@ export class Session {
       const result = await this.#serve(verb, params);
       return { result: await this.#tellDaemon(result as Result<"add-repo">) as Result<V> };
     }
-    if (verb === "list-repos" || verb === "status") {
+    // Nor are these: they change nothing, or only what has locks of its own.
+    if (verb === "list-repos" || verb === "status" || verb === "fetch") {
       return { result: await this.#serve(verb, params) };
     }
     // Nothing was ever registered: no state root is made to say so.

@@ -96,6 +96,8 @@ export const RepoStatus = v.object({
   history: v.string(),
   /** FUSE requests that want a reply, since it was mounted; null: not mounted. */
   requests: v.nullable(whole),
+  /** How often the remote is asked while it is mounted: `30s`, `never`. */
+  remoteRefresh: v.string(),
   uid: whole,
   gid: whole,
 });
@@ -134,6 +136,25 @@ export const RemoveResult = v.object({
 });
 export type RemoveResult = v.InferOutput<typeof RemoveResult>;
 
+export const FetchResult = v.object({
+  repo: v.string(),
+  mountPoint: v.string(),
+  /** Tracking refs and tags that were changed; null: not counted, the whole history came. */
+  refs: v.nullable(whole),
+  /** As in RepoStatus. */
+  ahead: v.nullable(whole),
+  behind: v.nullable(whole),
+  diverged: v.nullable(v.boolean()),
+  lastFetch: v.nullable(v.string()),
+});
+export type FetchResult = v.InferOutput<typeof FetchResult>;
+
+const SetRefreshParams = v.strictObject({
+  repo: Selector,
+  /** Null: never. */
+  seconds: v.nullable(v.pipe(whole, v.minValue(1), v.maxValue(7 * 24 * 3600))),
+});
+
 const RepoAt = v.object({ repo: v.string(), mountPoint: v.string() });
 export type RepoAt = v.InferOutput<typeof RepoAt>;
 
@@ -148,6 +169,11 @@ export const VERBS = {
   "remove-repo": { params: RemoveRepoParams, result: RemoveResult },
   unmount: { params: v.strictObject({ repo: Selector, lazy: v.boolean() }), result: RepoAt },
   remount: { params: v.strictObject({ repo: Selector }), result: RepoAt },
+  fetch: { params: v.strictObject({ repo: Selector }), result: FetchResult },
+  "set-refresh": {
+    params: SetRefreshParams,
+    result: v.object({ ...RepoAt.entries, remoteRefresh: v.string() }),
+  },
   "list-repos": { params: None, result: v.object({ repos: v.array(RepoSummary) }) },
   status: {
     params: v.strictObject({ repo: v.nullable(Selector) }),

@@ -18,6 +18,8 @@ const HANDLERS: Handlers = {
   unmount: NONE,
   remount: NONE,
   "list-repos": () => Promise.resolve({ repos: [] }),
+  fetch: NONE,
+  "set-refresh": NONE,
   status: () => Promise.resolve({ repos: [] }),
 };
 

@@ -12,7 +12,8 @@
  *     waiting    time is over                fetching
  *     any        stop                        absent
  *
- * Invariant: what the registry says about history is written here only, after acquisition.
+ * Invariant: what the registry says about history is written here only, after acquisition (and by
+ * `fetch` where no daemon runs).
  */
 
 import { backoffMs, type Clock, orAborted, systemClock } from "../clock.ts";

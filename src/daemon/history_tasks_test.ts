@@ -52,6 +52,7 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     acquiredAt: "2026-01-01T00:00:00.000Z",
     lastFetchAt: null,
     fetchResult: "ok",
+    remoteRefreshSeconds: 30,
     ...changes,
   };
 }

@@ -29,6 +29,7 @@ import { HistoryTasks } from "./history_tasks.ts";
 import { boundLogFile } from "./log_file.ts";
 import { Mounts } from "./mounts.ts";
 import { checkMountRights } from "./preflight.ts";
+import { RefreshTasks } from "./refresh_tasks.ts";
 import { Service } from "./service.ts";
 
 export interface DaemonOptions {
@@ -86,6 +87,7 @@ class Daemon {
   readonly #mounts: Mounts;
   readonly #history: HistoryTasks;
   readonly #heads: HeadFollowers;
+  readonly #refresh: RefreshTasks;
   readonly #service: Service;
   readonly #log = logger("daemon");
   readonly #stop = new AbortController();
@@ -103,10 +105,16 @@ class Daemon {
       onFetched: (storeId, error) => this.#service.onFetched(storeId, error),
       onMounted: (repoId) => this.#heads.start(repoId),
       onClosed: (repoId) => this.#heads.stop(repoId),
+      onChange: (storeId) => this.#refresh.update(storeId),
       onUnmounted: (repoId, cause) => this.#service.onUnmounted(repoId, cause),
     });
     this.#heads = new HeadFollowers({ layout, registry: this.#registry, mounts: this.#mounts });
     this.#history = new HistoryTasks({ layout, registry: this.#registry });
+    this.#refresh = new RefreshTasks({
+      layout,
+      registry: this.#registry,
+      isMounted: (repoId) => this.#mounts.isMounted(repoId),
+    });
     this.#service = new Service({
       layout,
       registry: this.#registry,
@@ -114,6 +122,7 @@ class Daemon {
         mounts: this.#mounts,
         history: this.#history,
         settle: (repoId) => this.#heads.settle(repoId),
+        refresh: this.#refresh,
         checkRights: checkMountRights,
         stop: () => this.#ending.resolve("unused"),
       },
@@ -139,7 +148,7 @@ class Daemon {
     const late = setTimeout(() => this.#leave("Stopping takes too long"), STOP_MS);
     this.#stop.abort(new Failure("failed", "Cannot mount: the daemon is stopping"));
     await server.close(ANSWERS_MS);
-    await this.#history.stopAll();
+    await Promise.all([this.#history.stopAll(), this.#refresh.stopAll()]);
     await started;
     this.#heads.stopAll();
     await this.#mounts.closeAll();

@@ -27,6 +27,8 @@ export interface MountsOptions {
   readonly onMounted: (repoId: string) => void;
   /** A mount is gone, whoever unmounted it. */
   readonly onClosed: (repoId: string) => void;
+  /** A repository of this store was mounted, or is not any more. */
+  readonly onChange: (storeId: string) => void;
   /** A mount is gone that nobody here unmounted. */
   readonly onUnmounted: (repoId: string, cause: string) => void;
 }
@@ -182,11 +184,13 @@ export class Mounts {
     const mounted = { mountId, record, store, handle, leaving: false };
     this.#mounted.set(record.id, mounted);
     this.#options.onMounted(record.id);
+    this.#options.onChange(record.storeId);
     handle.closed.then((cause) => {
       this.#mounted.delete(record.id);
       this.#options.onClosed(record.id);
       store.detach(mountId);
       this.#closeStoreIfUnused(record.storeId);
+      this.#options.onChange(record.storeId);
       if (mounted.leaving) return;
       this.#log.warn("Mount is gone", { repo: record.name, cause });
       this.#options.onUnmounted(record.id, cause);

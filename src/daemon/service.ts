@@ -45,6 +45,8 @@ import type { Context, Handlers } from "../control/server.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
+import type { RefreshTasks } from "./refresh_tasks.ts";
+import { fetchRepo, setRefresh } from "./refresh_verbs.ts";
 import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
 
@@ -67,6 +69,7 @@ export interface ServiceOptions {
     readonly history: HistoryTasks;
     /** Resolves when the base is where HEAD is, or some seconds later. */
     readonly settle: (repoId: string) => Promise<void>;
+    readonly refresh: RefreshTasks;
     /** Throws Failure when this process may not mount. */
     readonly checkRights: (url: string) => void;
     /** Ends the daemon. */
@@ -251,6 +254,18 @@ export class Service implements Handlers {
       await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
       this.#log.info("Removed repository", { repo, mountPoint });
       return { repo, mountPoint, removed: true, onlyHere };
+    });
+
+  /** Not under the mount point's lock: nobody waits for the network to unmount. */
+  readonly fetch = async ({ repo }: Params<"fetch">, context: Context): Promise<Result<"fetch">> =>
+    await fetchRepo(this.#find(repo, { inside: true }), this.#options, context);
+
+  readonly "set-refresh" = (
+    params: Params<"set-refresh">,
+    context: Context,
+  ): Promise<Result<"set-refresh">> =>
+    this.#withRepo(params.repo, context, (record) => {
+      return Promise.resolve(setRefresh(record, params, this.#options));
     });
 
   readonly "list-repos" = (): Promise<Result<"list-repos">> => {
@@ -505,7 +520,8 @@ export class Service implements Handlers {
   async #remove(record: RepoRecord): Promise<void> {
     const last = this.#registry.byStore(record.storeId).every((other) => other.id === record.id);
     if (last) await this.#options.live?.history.stop(record.storeId);
-    await removeRepo(record, { layout: this.#layout, registry: this.#registry });
+    const remove = () => removeRepo(record, { layout: this.#layout, registry: this.#registry });
+    await (this.#options.live?.refresh.whileStopped(record.storeId, remove) ?? remove());
     this.#failures.delete(record.id);
   }
 }

@@ -7,6 +7,7 @@ import { Failure } from "../failure.ts";
 import { fileUrlOf } from "../git/remote_url.ts";
 import { type Ground, onGround } from "../repo/testing.ts";
 import { HistoryTasks } from "./history_tasks.ts";
+import { RefreshTasks } from "./refresh_tasks.ts";
 import { type MountTable, Service } from "./service.ts";
 
 const CONTEXT = { signal: new AbortController().signal, onProgress: () => {} };
@@ -54,12 +55,18 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
     const { layout, registry, dir } = ground;
     const mounts = new FakeMounts();
     const history = new HistoryTasks({ layout, registry });
+    const refresh = new RefreshTasks({
+      layout,
+      registry,
+      isMounted: (repoId) => mounts.isMounted(repoId),
+    });
     const service = new Service({
       layout,
       registry,
       live: {
         mounts,
         history,
+        refresh,
         settle: () => Promise.resolve(),
         checkRights: () => {},
         stop: () => {},

@@ -3,6 +3,7 @@
 import type { RepoStatus } from "../control/api.ts";
 import { changesOf } from "./overlay_changes.ts";
 import { aheadBehind, readHead } from "../git/user_git_dir.ts";
+import { intervalText } from "../repo/interval.ts";
 import type { Layout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
 import { hydratedOf } from "../repo/registry.ts";
@@ -46,6 +47,7 @@ export async function statusOf(
     overlay,
     history: historyText(record),
     requests,
+    remoteRefresh: intervalText(record.remoteRefreshSeconds),
     uid: record.uid,
     gid: record.gid,
   };
@@ -75,7 +77,7 @@ async function headOf(record: RepoRecord, layout: Layout) {
 }
 
 /** Null while commits are missing: git would count what is there and be wrong. */
-async function distanceOf(record: RepoRecord, layout: Layout) {
+export async function distanceOf(record: RepoRecord, layout: Layout) {
   if (record.history !== "full") return null;
   try {
     return await aheadBehind(userGitDirOf(record, layout));

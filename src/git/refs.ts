@@ -22,12 +22,13 @@ export async function readRefs(options: RunOptions, prefixes: readonly string[])
 export function trackingRefs(mirror: Refs): Map<string, Oid> {
   const refs = new Map<string, Oid>();
   for (const [name, value] of mirror) {
-    if (name.startsWith("refs/tags/")) refs.set(name, value);
+    if (name.startsWith(TAGS)) refs.set(name, value);
     else if (name.startsWith(HEADS)) refs.set(TRACKING + name.slice(HEADS.length), value);
   }
   return refs;
 }
 
+const TAGS = "refs/tags/";
 const HEADS = "refs/heads/";
 const TRACKING = "refs/remotes/origin/";
 
@@ -40,7 +41,8 @@ export type RefChange =
  *
  * - A tracking ref follows the store only when it still is what it was before that fetch: one that
  *   the user's own fetch or push moved meanwhile is newer.
- * - A tag that exists is never moved (git fetch: "would clobber existing tag").
+ * - A tag that exists is never moved (git fetch: "would clobber existing tag"), and one that it
+ *   stands in the way of (`a` of `a/b`) does not come.
  * - A tracking ref that the remote no longer has stays, as after `git fetch`, but when it stands in
  *   the way of a new one (`a` of `a/b`) it goes.
  */
@@ -48,11 +50,14 @@ export function planRefs(mirror: Refs, before: Refs, now: Refs): RefChange[] {
   const wanted = trackingRefs(mirror);
   const changes: RefChange[] = [];
   const added: string[] = [];
+  const tags = [...now.keys()].filter((name) => name.startsWith(TAGS));
   for (const [name, to] of wanted) {
     const from = now.get(name);
     if (from === to) continue;
-    if (from === undefined) added.push(name);
-    else if (name.startsWith("refs/tags/") || before.get(name) !== from) continue;
+    if (from === undefined) {
+      if (name.startsWith(TAGS) && conflicts(name, tags)) continue;
+      added.push(name);
+    } else if (name.startsWith(TAGS) || before.get(name) !== from) continue;
     changes.push({ kind: "update", name, to, from: from ?? null });
   }
   const inTheWay = [...now.keys()].filter((name) => name.startsWith(TRACKING) && !wanted.has(name))

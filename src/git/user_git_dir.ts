@@ -42,6 +42,7 @@ import {
   updateRefInput,
 } from "./refs.ts";
 import { PROMISOR_ENTRIES } from "./store.ts";
+import { editShallow } from "./user_shallow.ts";
 import { alternateOf } from "./view.ts";
 
 /** How our commands run in a user's git directory. */
@@ -85,7 +86,7 @@ export interface Head {
 }
 
 /** A command of a hostile repository may not hang us. */
-const TIMEOUT_MS = 30_000;
+export const TIMEOUT_MS = 30_000;
 /** So many new loose refs are packed. */
 const PACK_REFS_FROM = 100;
 const PUBLISH_TRIES = 3;
@@ -303,15 +304,18 @@ export interface Publication {
 
 /**
  * Shows a finished fetch to the user's git: tracking refs, tags, and history without its end. The
- * objects must be in the store. Safe to repeat. Runs as the owner. Throws GitError.
+ * objects must be in the store. Safe to repeat. Runs as the owner. Throws GitError. Returns how
+ * many refs were changed.
  */
-export async function publishRefs(dir: UserGitDir, news: Publication): Promise<void> {
+export async function publishRefs(dir: UserGitDir, news: Publication): Promise<number> {
   const run = probeOptions(dir);
+  let changed = 0;
   for (let attempt = 1;; attempt++) {
     const changes = planRefs(news.mirror, news.before, await readTracking(dir));
     if (changes.length === 0) break;
     try {
       await updateRefs(run, changes);
+      changed = changes.length;
       if (changes.length > PACK_REFS_FROM) await runGit(["pack-refs", "--all"], run);
       break;
     } catch (error) {
@@ -320,7 +324,8 @@ export async function publishRefs(dir: UserGitDir, news: Publication): Promise<v
     }
   }
   await setRemoteHead(run, news);
-  await removeShallowLines(dir, news.shallowLines);
+  await editShallow(dir, { add: [], remove: news.shallowLines });
+  return changed;
 }
 
 /** Deletions first and apart: within one transaction `a` and `a/b` exclude each other. */
@@ -348,63 +353,6 @@ async function setRemoteHead(run: RunOptions, news: Publication): Promise<void> 
   const { stdout } = await runGit(["for-each-ref", "--format=%(symref)", name], run);
   if (byteString(stdout).trim() !== "") return;
   await runGit(["symbolic-ref", "-m", "fetch: by afs", name, target], run);
-}
-
-/**
- * Takes lines out of `shallow` under git's own lock (shallow.c): it fails when the lock is held,
- * and a file without lines goes. In a shell, since it must run with the owner's rights.
- */
-const REMOVE_SHALLOW_LINES = `
-cd "$GIT_DIR" || exit 1
-remove="$(cat)"
-[ -f shallow ] || exit 0
-set -C
-: 2>/dev/null > shallow.lock || exit 3
-set +C
-while IFS= read -r line; do
-  case "
-$remove
-" in
-  *"
-$line
-"*) ;;
-  *) printf '%s\\n' "$line" ;;
-  esac
-done < shallow > shallow.lock
-if [ -s shallow.lock ]; then mv -f shallow.lock shallow; else rm -f shallow shallow.lock; fi
-`;
-
-const LOCK_TRIES = 20;
-const LOCK_WAIT_MS = 100;
-
-/** Throws GitError when git holds the lock for long. */
-async function removeShallowLines(dir: UserGitDir, lines: readonly string[]): Promise<void> {
-  if (lines.length === 0) return;
-  for (let attempt = 1;; attempt++) {
-    const code = await runShell(dir, REMOVE_SHALLOW_LINES, lines.join("\n"));
-    if (code === 0) return;
-    if (code !== 3 || attempt === LOCK_TRIES) {
-      throw new GitError("shallow", code, "fatal: the user's shallow file could not be written");
-    }
-    await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS));
-  }
-}
-
-async function runShell(dir: UserGitDir, script: string, input: string): Promise<number> {
-  const child = new Deno.Command("sh", {
-    args: ["-c", script],
-    cwd: "/",
-    env: { GIT_DIR: dir.gitDir, LC_ALL: "C" },
-    stdin: "piped",
-    stdout: "null",
-    stderr: "null",
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-    ...(dir.owner === null ? {} : { uid: dir.owner.uid, gid: dir.owner.gid }),
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {});
-  await writer.close().catch(() => {});
-  return (await child.status).code;
 }
 
 /** Commits on no remote ref, by what they are reachable from. */

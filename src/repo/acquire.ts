@@ -47,7 +47,7 @@ import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
 import { ownerOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
-import type { RepoRecord } from "./types.ts";
+import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "./types.ts";
 
 export interface AcquireRequest {
   readonly name: string;
@@ -303,6 +303,7 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     acquiredAt: time,
     lastFetchAt: time,
     fetchResult: "ok",
+    remoteRefreshSeconds: DEFAULT_REFRESH_SECONDS,
   };
 }
 

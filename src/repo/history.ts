@@ -9,10 +9,9 @@
  */
 
 import type { Clock } from "../clock.ts";
-import { Failure, messageOf } from "../failure.ts";
+import { Failure } from "../failure.ts";
 import { gitFailure } from "../git/errors.ts";
 import { readTextIfExists, removeIfExists, writeFileAtomically } from "../git/files.ts";
-import { readRefs, type Refs } from "../git/refs.ts";
 import {
   FETCH_CONFIG,
   fetchOptions,
@@ -25,10 +24,9 @@ import {
   type TransferProgress,
 } from "../git/store.ts";
 import { runTransfer } from "../git/transfer.ts";
-import { publishRefs, readTracking } from "../git/user_git_dir.ts";
 import type { Layout, StoreLayout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
-import { userGitDirOf } from "./owner.ts";
+import { publish, trackingOf } from "./publish.ts";
 import type { RepoRecord } from "./types.ts";
 
 export interface HistoryOptions {
@@ -72,7 +70,9 @@ export async function fetchHistory(
     const before = await trackingOf(repos(), layout);
     const remoteHead = await fetchAll(store, options);
     await writeFileAtomically(store.historyFullPath, "", 0o644);
-    return await publish(repos(), layout, before, remoteHead);
+    const whole = repos().filter((repo) => repo.depth === null);
+    const { unpublished } = await publish(whole, layout, { before, remoteHead });
+    return { ...resultOf("full", null), failure: failureOf(unpublished), unpublished };
   } catch (error) {
     options.signal?.throwIfAborted();
     const failure = gitFailure(`fetch the history of ${record.remote}`, error);
@@ -92,12 +92,17 @@ function resultOf(history: RepoRecord["history"], failure: Failure | null): Hist
   };
 }
 
+function failureOf(unpublished: HistoryResult["unpublished"]): Failure | null {
+  if (unpublished.size === 0) return null;
+  return new Failure("failed", [...unpublished.values()].join("; "));
+}
+
 async function historyOf(store: StoreLayout): Promise<RepoRecord["history"]> {
   return await readTextIfExists(store.historyFullPath) === null ? "fetching" : "full";
 }
 
-/** What a killed fetch left. Its shallow.lock is ours to remove: we hold the history's lock. */
-async function cleanUp(store: StoreLayout): Promise<void> {
+/** What a killed fetch left. The caller holds the history's lock, so its shallow.lock is ours. */
+export async function cleanUp(store: StoreLayout): Promise<void> {
   // A fetch of an acquisition, if one is at work, has temporary files too.
   const lock = await tryLock(store.lockPath);
   try {
@@ -111,22 +116,6 @@ async function cleanUp(store: StoreLayout): Promise<void> {
   } finally {
     await lock?.release();
   }
-}
-
-/** Each user's tracking refs by repository id; a directory that cannot be read is left out. */
-async function trackingOf(
-  repos: readonly RepoRecord[],
-  layout: Layout,
-): Promise<Map<string, Refs>> {
-  const found = new Map<string, Refs>();
-  for (const repo of repos) {
-    try {
-      found.set(repo.id, await readTracking(userGitDirOf(repo, layout)));
-    } catch {
-      // It is the user's: publish says what is wrong with it.
-    }
-  }
-  return found;
 }
 
 /** Returns the branch that the remote's HEAD names, null when it names none. */
@@ -164,49 +153,4 @@ async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<st
   openPacks(`${store.gitDir}/objects/pack`);
   if (head.status === "rejected") return null;
   return parseRemoteRefs(new TextDecoder().decode(head.value.stdout)).remoteHead;
-}
-
-/** One user's broken git directory keeps the others from nothing. */
-async function publish(
-  repos: readonly RepoRecord[],
-  layout: Layout,
-  before: ReadonlyMap<string, Refs>,
-  remoteHead: string | null,
-): Promise<HistoryResult> {
-  const unpublished = new Map<string, string>();
-  const what = "Cannot write refs into the git directory of";
-  for (const repo of repos) {
-    if (repo.depth !== null) continue;
-    try {
-      await publishTo(repo, layout, before.get(repo.id) ?? null, remoteHead);
-    } catch (error) {
-      unpublished.set(repo.id, `${what} ${repo.name}: ${messageOf(error)}`);
-    }
-  }
-  const failure = unpublished.size === 0
-    ? null
-    : new Failure("failed", [...unpublished.values()].join("; "));
-  return { ...resultOf("full", null), failure, unpublished };
-}
-
-async function publishTo(
-  repo: RepoRecord,
-  layout: Layout,
-  before: Refs | null,
-  remoteHead: string | null,
-): Promise<void> {
-  const dir = userGitDirOf(repo, layout);
-  const { shallowPath } = layout.repo(repo.id);
-  const shallow = await readTextIfExists(shallowPath) ?? "";
-  const mirror = await readRefs({ gitDir: layout.store(repo.storeId).gitDir }, [
-    "refs/heads",
-    "refs/tags",
-  ]);
-  await publishRefs(dir, {
-    mirror,
-    before: before ?? await readTracking(dir),
-    remoteHead,
-    shallowLines: shallow.split("\n").filter((line) => line !== ""),
-  });
-  await removeIfExists(shallowPath);
 }

@@ -21,7 +21,7 @@
  *       repos/<repo id>/            0700  what belongs to one mount
  *         view/                           private bare directory for object reads, with what was
  *                                         imported from the user's git directory
- *         shallow                   0600  the lines that we put into the user's shallow file
+ *         shallow                   0600  lines of the store's that the user's shallow file was given
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
  */
 

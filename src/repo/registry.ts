@@ -34,6 +34,7 @@ const CHANGEABLE = [
   "lastFetchAt",
   "fetchResult",
   "madeFolders",
+  "remoteRefreshSeconds",
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 const COLUMNS = [
@@ -60,6 +61,7 @@ const COLUMNS = [
   "acquiredAt",
   "lastFetchAt",
   "fetchResult",
+  "remoteRefreshSeconds",
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 export class Registry implements Disposable {

@@ -33,6 +33,7 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     acquiredAt: "2024-01-01T00:00:00.000Z",
     lastFetchAt: null,
     fetchResult: "ok",
+    remoteRefreshSeconds: 30,
     ...changes,
   };
 }
@@ -66,6 +67,9 @@ Deno.test("registry: insert, find, update, remove", async () => {
     assert.deepEqual(registry.byStore("s"), [two, one]);
     assert.equal(registry.byName("none"), null);
     assert.equal(registry.update(one.id, { wanted: "unmounted", lastFetchAt: "now" }), true);
+    assert.equal(registry.update(two.id, { remoteRefreshSeconds: null }), true);
+    assert.equal(registry.byId(two.id)?.remoteRefreshSeconds, null);
+    registry.update(two.id, { remoteRefreshSeconds: 30 });
     // Another process sees it.
     using other = openExistingRegistry(layoutOf(root)) as Registry;
     assert.deepEqual(other.byId(one.id), { ...one, wanted: "unmounted", lastFetchAt: "now" });
@@ -80,8 +84,14 @@ Deno.test("registry: rows of an older program have what they stand for", async (
   const root = await Deno.makeTempDir() as HostPath;
   try {
     const layout = layoutOf(root);
-    const { madeFolders: _, xattrs: __, acquiredCommitOid: ___, generation: ____, ...old } =
-      record();
+    const {
+      madeFolders: _,
+      xattrs: __,
+      acquiredCommitOid: ___,
+      generation: ____,
+      remoteRefreshSeconds: _____,
+      ...old
+    } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });
     db.prepare(
       `INSERT INTO repos (${Object.keys(old).join()}) VALUES (${Object.keys(old).map(() => "?")})`,

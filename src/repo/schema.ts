@@ -30,4 +30,5 @@ export const REGISTRY_MIGRATIONS = [
   `ALTER TABLE repos ADD COLUMN acquiredCommitOid TEXT NOT NULL DEFAULT '';
    UPDATE repos SET acquiredCommitOid = baseCommitOid;
    ALTER TABLE repos ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;`,
+  `ALTER TABLE repos ADD COLUMN remoteRefreshSeconds INTEGER DEFAULT 30;`,
 ] as const;

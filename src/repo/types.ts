@@ -3,6 +3,9 @@
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 
+/** As in the model, cloudflare/artifact-fs. */
+export const DEFAULT_REFRESH_SECONDS = 30;
+
 export interface RepoRecord {
   /** Names its folders; 16 hex digits, never reused. */
   readonly id: string;
@@ -42,4 +45,6 @@ export interface RepoRecord {
   readonly lastFetchAt: string | null;
   /** `ok`, or the one-line cause of the last failure, without secrets. */
   readonly fetchResult: string;
+  /** How often the remote is asked for new refs while it is mounted; null: never. */
+  readonly remoteRefreshSeconds: number | null;
 }

@@ -114,6 +114,9 @@ export class Daemon {
       { timeoutMs: GUARD_MS, pollMs: 50 },
     );
     if (history !== "full") console.error(`bench: the history did not come in: ${history}`);
+    const repo = { by: "name", name: NAME } as const;
+    // Requests are counted. An older program has no such verb, and does not ask by itself.
+    await call(this.socketPath, "set-refresh", { repo, seconds: null }).catch(() => {});
   }
 
   get socketPath(): string {

@@ -15,6 +15,8 @@ const VERBS = [
   "remove-repo",
   "list-repos",
   "status",
+  "fetch",
+  "set-refresh",
   "daemon",
   "demo",
 ];
@@ -56,6 +58,13 @@ Deno.test("wrong usage ends with 129 and one line", async () => {
     ["unmount"],
     ["unmount", "/x", "--name", "y"],
     ["remount"],
+    ["fetch"],
+    ["fetch", "/x", "--name", "y"],
+    ["set-refresh", "--name", "x"],
+    ["set-refresh", "--interval", "5m"],
+    ["set-refresh", "--name", "x", "--interval", "5"],
+    ["set-refresh", "--name", "x", "--interval", "0s"],
+    ["set-refresh", "--name", "x", "--interval", "1d"],
     ["remove-repo"],
     ["add-repo", "--name", "x"],
     ["add-repo", "--name", "x", "--remote", "/y", "--branch", "a", "--ref", "b"],
@@ -93,7 +102,7 @@ Deno.test("without a registry nothing is there, and nothing is made to say so", 
   assert.equal((await afs.ok(["status"])).stdout, "");
   assert.deepEqual(await afs.json(["list-repos"]), { version: 1, repos: [] });
   assert.deepEqual(await afs.json(["status"]), { version: 1, repos: [] });
-  for (const verb of ["status", "unmount", "remove-repo"]) {
+  for (const verb of ["status", "unmount", "remove-repo", "fetch"]) {
     await afs.fails([verb, "--name", "nope"], 1, /"nope"/);
     await afs.fails([verb, "./nope"], 1, /nope/);
   }

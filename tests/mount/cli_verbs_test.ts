@@ -50,6 +50,7 @@ cliTest("mount, status, list-repos, unmount, mount again, remove", async (afs) =
     hydrated_bytes: "",
     overlay_dirty: "false",
     history: "full",
+    remote_refresh: "30s",
   });
   const json = await afs.json(["status", `${mountPoint}/dir`]);
   assert.equal(json.repos[0].ref, "refs/heads/main");

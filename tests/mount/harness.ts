@@ -10,6 +10,7 @@
  */
 
 import assert from "node:assert/strict";
+import { call } from "../../src/control/client.ts";
 import { type CompareSummary, runCompare, type RunCompareOptions } from "../support/compare.ts";
 import { type GitServer, type GitServerOptions, startGitServer } from "../support/git_server.ts";
 import {
@@ -356,10 +357,15 @@ export class Lab implements AsyncDisposable {
     for (const daemon of await this.daemons()) await daemon.stop(signal);
   }
 
-  /** Mounts at `mnt/NAME` through the CLI; the mount point. */
+  /**
+   * Mounts at `mnt/NAME` through the CLI; the mount point. Requests are counted here, so the daemon
+   * is not to ask the remote by itself (refresh_test.ts looks at that).
+   */
   async mount(url: string, name: string, ...flags: string[]): Promise<string> {
     const mountPoint = this.at("mnt", name);
     await this.afs(["mount", ...flags, url, mountPoint]);
+    const repo = { by: "dir", dir: mountPoint } as const;
+    await call(`${this.stateRoot}/control.sock`, "set-refresh", { repo, seconds: null });
     return mountPoint;
   }
 
