@@ -15,7 +15,11 @@ export class PackDirectory implements PackFolder {
   }
 
   open(name: string): RandomFile {
-    const file = Deno.openSync(`${this.#path}/${name}`);
+    return this.openPath(`${this.#path}/${name}`);
+  }
+
+  openPath(path: string): RandomFile {
+    const file = Deno.openSync(path);
     return {
       sizeBytes: file.statSync().size,
       readAt: (offset, into) => readAt(file, offset, into),
