@@ -63,8 +63,8 @@ export class Mounts {
    * A mount on this store will come soon: its workers load meanwhile (a tenth of a second).
    * The function returned must be called when the mount has come, or will not.
    */
-  expect(storeId: string, repoId: string): () => void {
-    this.#openStore(storeId);
+  expect(remoteUrl: string, storeId: string, repoId: string): () => void {
+    this.#openStore(storeId, remoteUrl);
     this.#spares.set(repoId, this.#spawnWorker(storeId, repoId));
     return () => {
       this.#spares.get(repoId)?.terminate();
@@ -79,7 +79,7 @@ export class Mounts {
     const { layout } = this.#options;
     const { viewDir } = layout.repo(record.id);
     const { storeId } = record;
-    const store = this.#openStore(storeId);
+    const store = this.#openStore(storeId, record.remote);
     try {
       await this.#closing.get(storeId);
       store.start(record.objectFormat);
@@ -172,12 +172,13 @@ export class Mounts {
   }
 
   /** To be followed by `#letGo`. */
-  #openStore(storeId: string): StoreWorkers {
+  #openStore(storeId: string, remoteUrl: string): StoreWorkers {
     this.#expected.set(storeId, (this.#expected.get(storeId) ?? 0) + 1);
     const open = this.#stores.get(storeId);
     if (open !== undefined) return open;
     const store = new StoreWorkers({
       layout: this.#options.layout.store(storeId),
+      remoteUrl,
       hydrationConcurrency: this.#options.hydrationConcurrency,
       onFetched: (error) => this.#options.onFetched(storeId, error),
       onCrash: (cause) => this.#abandonStore(storeId, store, cause),

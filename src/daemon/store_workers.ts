@@ -2,6 +2,8 @@
 
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import { READ_VARIABLES } from "../git/process.ts";
+import { parseRemote } from "../git/remote_url.ts";
+import { CONNECTION_VARIABLES } from "../git/wire.ts";
 import type { HydratorEvent, HydratorRequest } from "../hydrate/messages.ts";
 import { logger } from "../log.ts";
 import type { MountHandle, MountWant } from "../mount/handle.ts";
@@ -16,6 +18,8 @@ export interface AttachedMount {
 
 export interface StoreWorkersOptions {
   readonly layout: StoreLayout;
+  /** Without credentials. */
+  readonly remoteUrl: string;
   readonly hydrationConcurrency: number;
   /** The remote was asked for contents: null when it gave them, else why not. */
   readonly onFetched: (error: string | null) => void;
@@ -23,19 +27,33 @@ export interface StoreWorkersOptions {
   readonly onCrash: (cause: string) => void;
 }
 
-/** What the hydrator and the indexer may do: their store's folder, and git. */
-function storeWorkerPermissions(storeDir: string): Deno.PermissionOptionsObject {
+/**
+ * What the hydrator and the indexer may do: their store's folder, git, and the hydrator may connect
+ * to its remote's server.
+ */
+function storeWorkerPermissions(
+  storeDir: string,
+  host: string | null,
+): Deno.PermissionOptionsObject {
   return {
     read: [storeDir],
     write: [storeDir],
     // sh: ends a git that stalls, with all it has started.
     run: ["git", "sh"],
-    env: [...READ_VARIABLES],
-    net: false,
+    env: [...READ_VARIABLES, ...CONNECTION_VARIABLES],
+    net: host === null ? false : [host],
     ffi: false,
     sys: false,
     import: false,
   };
+}
+
+/** `host:port` of an http(s) remote; null: git alone connects. */
+function hostOf(remoteUrl: string): string | null {
+  const { origin } = parseRemote(remoteUrl);
+  if (origin === null) return null;
+  const { hostname, port, protocol } = new URL(origin);
+  return `${hostname}:${port === "" ? protocol === "https:" ? 443 : 80 : port}`;
 }
 
 /** git ends within moments of a signal; a daemon that stops has a limit of its own. */
@@ -54,9 +72,9 @@ export class StoreWorkers {
   /** The workers load; they do nothing before `start`. */
   constructor(options: StoreWorkersOptions) {
     this.#options = options;
-    const { layout, onCrash } = options;
-    const permissions = storeWorkerPermissions(layout.dir);
-    const start = (url: URL, name: string) => {
+    const { layout, remoteUrl, onCrash } = options;
+    const start = (url: URL, name: string, host: string | null) => {
+      const permissions = storeWorkerPermissions(layout.dir, host);
       const worker = new Worker(url, { type: "module", name, deno: { permissions } });
       worker.onerror = (event) => {
         event.preventDefault();
@@ -64,9 +82,13 @@ export class StoreWorkers {
       };
       return worker;
     };
-    this.#hydrator = start(new URL("../hydrate/worker.ts", import.meta.url), "hydrator");
+    this.#hydrator = start(
+      new URL("../hydrate/worker.ts", import.meta.url),
+      "hydrator",
+      hostOf(remoteUrl),
+    );
     this.#hydrator.onmessage = ({ data }) => this.#onHydratorEvent(data as HydratorEvent);
-    this.#indexer = start(new URL("../snapshot/worker.ts", import.meta.url), "indexer");
+    this.#indexer = start(new URL("../snapshot/worker.ts", import.meta.url), "indexer", null);
     this.#indexer.onmessage = ({ data }) => this.#onIndexerEvent(data as IndexerEvent);
   }
 
@@ -166,6 +188,10 @@ export class StoreWorkers {
     }
     if (event.kind === "stopped") {
       this.#stopped.resolve();
+      return;
+    }
+    if (event.kind === "arriving") {
+      for (const { handle } of this.#mounts.values()) handle.send(event);
       return;
     }
     if (event.kind === "progress" || event.kind === "arrived") {

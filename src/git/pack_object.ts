@@ -5,7 +5,8 @@
  *     type and size, 4 + 3 bits, then 7 bits a byte | of a delta: distance to its base, or the
  *     base's oid | zlib stream
  *
- * Memory is bounded whatever a pack says: nothing above OBJECT_BYTES_MAX is inflated.
+ * Memory is bounded whatever a pack says: no object above `bytesMax` is inflated, and deltas of four
+ * times as much.
  */
 
 import { inflateSync } from "node:zlib";
@@ -17,8 +18,6 @@ import { CorruptPack, type RandomFile } from "./pack_index.ts";
 
 /** A bigger object is left to git. */
 export const OBJECT_BYTES_MAX = 1024 * 1024;
-/** Bytes of deltas on the way to one object. */
-const DELTAS_BYTES_MAX = 4 * OBJECT_BYTES_MAX;
 /** pack.depth is at most 4095. */
 const CHAIN_MAX = 4096;
 /** Bytes of objects that others are deltas of, kept inflated. */
@@ -124,25 +123,27 @@ export interface Inflated {
 /** Inflates, and keeps what was of use for others. */
 export class ObjectInflater {
   readonly #oidBytes: number;
+  readonly #bytesMax: number;
   readonly #window = new Window();
   readonly #bases = new LRUCache<string, Inflated>({
     maxSize: BASES_BYTES_MAX,
     sizeCalculation: ({ bytes }) => bytes.length + 1,
   });
 
-  constructor(format: ObjectFormat) {
+  constructor(format: ObjectFormat, bytesMax = OBJECT_BYTES_MAX) {
     this.#oidBytes = OID_BYTES[format];
+    this.#bytesMax = bytesMax;
   }
 
   /** Size of an object's content, of any size and type. Throws as `inflate`. */
   sizeAt(place: Place): number {
     const entry = this.#entry(place);
     if (TYPES.has(entry.type)) return entry.sizeBytes;
-    return deltaResultSize(this.#data(place.pack, entry, OBJECT_BYTES_MAX));
+    return deltaResultSize(this.#data(place.pack, entry, this.#bytesMax));
   }
 
   /** The object there. Throws CorruptPack, or what zlib and the file throw. */
-  inflate(place: Place, maxBytes: number): Inflated {
+  inflate(place: Place, maxBytes = this.#bytesMax): Inflated {
     const deltas: Uint8Array<ArrayBuffer>[] = [];
     let deltaBytes = 0;
     let at = place;
@@ -154,18 +155,18 @@ export class ObjectInflater {
       const type = TYPES.get(entry.type);
       if (type !== undefined) {
         // Only the outermost is what was asked for: a base may be bigger.
-        const max = deltas.length === 0 ? maxBytes : OBJECT_BYTES_MAX;
+        const max = deltas.length === 0 ? maxBytes : this.#bytesMax;
         object = { type, bytes: this.#data(at.pack, entry, max) };
       } else {
-        const delta = this.#data(at.pack, entry, OBJECT_BYTES_MAX);
+        const delta = this.#data(at.pack, entry, this.#bytesMax);
         if (deltas.length === 0) refuseAbove(maxBytes, deltaResultSize(delta));
-        refuseAbove(OBJECT_BYTES_MAX, deltaResultSize(delta));
-        refuseAbove(DELTAS_BYTES_MAX, deltaBytes += delta.length);
+        refuseAbove(this.#bytesMax, deltaResultSize(delta));
+        refuseAbove(4 * this.#bytesMax, deltaBytes += delta.length);
         refuseAbove(CHAIN_MAX, deltas.push(delta));
         at = entry.base as Place;
       }
     }
-    refuseAbove(deltas.length === 0 ? maxBytes : OBJECT_BYTES_MAX, object.bytes.length);
+    refuseAbove(deltas.length === 0 ? maxBytes : this.#bytesMax, object.bytes.length);
     // What one object is a delta of, others are too.
     if (deltas.length > 0) this.#bases.set(keyOf(at), object);
     const { type } = object;

@@ -40,6 +40,8 @@ export interface Arriving {
   readonly oids: ArrayBuffer;
   /** As many float64: where they begin in the file. */
   readonly offsets: ArrayBuffer;
+  /** As many float64: bytes of their contents. */
+  readonly sizes: ArrayBuffer;
 }
 
 /** Packs kept open, two descriptors each: those that were of use last. */
@@ -81,16 +83,6 @@ export class PackReader {
       // It is among the packs already, or its transfer has failed.
       return null;
     }
-  }
-
-  /** Whether an object is known to be in a pack that is arriving. */
-  isArriving(oid: Oid): boolean {
-    if (this.#arriving.size === 0) return false;
-    const bytes = bytesOfOid(oid);
-    for (const { index } of this.#arriving.values()) {
-      if (index.offsetOf(bytes) !== undefined) return true;
-    }
-    return false;
   }
 
   /** Nothing more arrives there: it is one of the packs now, or it is gone. */

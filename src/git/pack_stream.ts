@@ -39,6 +39,8 @@ import {
 const PACK_HEADER_BYTES = 12;
 const MAGIC = 0x5041434b;
 const VERSIONS = [2, 3];
+/** A delta of more, or one that makes more, is left to git: it has to be held as a whole. */
+const DELTA_BYTES_MAX = 8 * 1024 * 1024;
 /** Objects that are named here. */
 const NAMED_MAX = 250_000;
 const BUFFER_BYTES = 256 * 1024;
@@ -65,6 +67,8 @@ export interface Named {
   /** Raw oids, one after the other. */
   readonly oids: Bytes;
   readonly offsets: Float64Array<ArrayBuffer>;
+  /** Bytes of their contents. */
+  readonly sizes: Float64Array<ArrayBuffer>;
 }
 
 export class PackStream {
@@ -90,7 +94,9 @@ export class PackStream {
   #crcs: number[] = [];
   /** Ranks of deltas whose base has not come. */
   #waiting: number[] = [];
+  /** Since they were told: ranks, and sizes of what is there. */
   #named: number[] = [];
+  #sizes: number[] = [];
   #big: BigEntry | null = null;
   /** No try before so many bytes are there. */
   #needed = 0;
@@ -103,16 +109,8 @@ export class PackStream {
     this.#onNamed = onNamed;
     this.#hash = createHash(format);
     this.#index = new GrowingIndex(format);
-    this.#inflater = new ObjectInflater(format);
+    this.#inflater = new ObjectInflater(format, DELTA_BYTES_MAX);
     this.#pack = { name: "", index: this.#index, file: sink.file };
-  }
-
-  get objectCount(): number {
-    return this.#count;
-  }
-
-  get takenCount(): number {
-    return this.#taken;
   }
 
   /** The next bytes of the pack. Throws CorruptPack, or what the sink throws. */
@@ -229,7 +227,7 @@ export class PackStream {
     if (this.#leftToGit) return true;
     const type = TYPES.get(header.type);
     if (type !== undefined) {
-      this.#name(rank, hashOf(this.#format, type, inflated.bytes));
+      this.#name(rank, hashOf(this.#format, type, inflated.bytes), inflated.bytes.length);
     } else if (header.type === OFS_DELTA && !this.#begins(entry.offset - header.distance)) {
       throw new CorruptPack("a base that is none");
     } else this.#nameDelta(rank);
@@ -262,9 +260,10 @@ export class PackStream {
     return rank;
   }
 
-  #name(rank: number, oid: Uint8Array): void {
+  #name(rank: number, oid: Uint8Array, sizeBytes: number): void {
     this.#oids.set(oid, rank * this.#oidBytes);
     this.#named.push(rank);
+    this.#sizes.push(sizeBytes);
     this.#index.add(oid, Float64Array.of(this.#offsets[rank] as number));
   }
 
@@ -272,8 +271,8 @@ export class PackStream {
   #nameDelta(rank: number): void {
     try {
       const place = { pack: this.#pack, offset: this.#offsets[rank] as number };
-      const { type, bytes } = this.#inflater.inflate(place, OBJECT_BYTES_MAX);
-      this.#name(rank, hashOf(this.#format, type, bytes));
+      const { type, bytes } = this.#inflater.inflate(place);
+      this.#name(rank, hashOf(this.#format, type, bytes), bytes.length);
     } catch {
       this.#waiting.push(rank);
     }
@@ -298,8 +297,10 @@ export class PackStream {
       oids.set(this.#oids.subarray(from, from + this.#oidBytes), i * this.#oidBytes);
       offsets[i] = this.#offsets[rank] as number;
     }
+    const sizes = Float64Array.from(this.#sizes);
     this.#named = [];
-    this.#onNamed({ oids, offsets });
+    this.#sizes = [];
+    this.#onNamed({ oids, offsets, sizes });
   }
 
   #beginBig(header: EntryHeader): void {
@@ -323,7 +324,7 @@ export class PackStream {
     this.#big = null;
     const rank = this.#enter(big.offset, big.crc);
     if (this.#leftToGit) return;
-    if (big.hash !== null) this.#name(rank, big.hash.digest());
+    if (big.hash !== null) this.#name(rank, big.hash.digest(), big.sizeBytes);
     else this.#waiting.push(rank);
   }
 }
@@ -331,6 +332,7 @@ export class PackStream {
 /** An object that is inflated in pieces. */
 class BigEntry {
   readonly offset: number;
+  readonly sizeBytes: number;
   /** Null: a delta, which only git can apply. */
   readonly hash: Hash | null;
   /** Of its bytes in the pack so far. */
@@ -344,6 +346,7 @@ class BigEntry {
 
   constructor(offset: number, sizeBytes: number, hash: Hash | null, crc: number) {
     this.offset = offset;
+    this.sizeBytes = sizeBytes;
     this.#missingBytes = sizeBytes;
     this.hash = hash;
     this.crc = crc;

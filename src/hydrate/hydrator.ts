@@ -167,15 +167,19 @@ export class Hydrator {
 
   async #serve(oid: Oid, waiter: Waiter, treeOid: Oid | null): Promise<void> {
     const { mount, need } = waiter;
+    // Git need not look for what is on its way: the mount reads that as soon as it has come.
+    const underWay = this.#fetches.has(oid);
     const here = need === "size"
-      ? await this.#answerSize(oid, mount)
-      : await this.#answerContent(oid, mount);
+      ? await this.#answerSize(oid, mount, underWay)
+      : !underWay && await this.#answerContent(oid, mount);
     if (here) return;
     const fetching = this.#fetches.get(oid);
     if (fetching !== undefined) {
       fetching.waiters.push(waiter);
       return;
     }
+    // Its fetch has ended meanwhile.
+    if (underWay) return await this.#serve(oid, waiter, treeOid);
     const miss = { oid, mount, waiters: [waiter] };
     this.#fetches.set(oid, miss);
     const others = treeOid === null ? null : await this.#others(oid, mount, treeOid);
@@ -185,8 +189,8 @@ export class Hydrator {
     this.#schedule();
   }
 
-  async #answerSize(oid: Oid, mount: Mount): Promise<boolean> {
-    const sizes = await this.#look([oid], mount);
+  async #answerSize(oid: Oid, mount: Mount, underWay: boolean): Promise<boolean> {
+    const sizes = underWay ? this.#inPacks([oid]).sizes : await this.#look([oid], mount);
     this.#tellSizes(sizes);
     return sizes.length > 0;
   }
@@ -263,6 +267,16 @@ export class Hydrator {
 
   /** Sizes of those that are here. Rejects when git fails. */
   async #look(oids: readonly Oid[], mount: Mount): Promise<[Oid, number][]> {
+    const { sizes, others } = this.#inPacks(oids);
+    if (others.length === 0) return sizes;
+    const infos = await Promise.all(mount.checker.requestMany(others, null));
+    infos.forEach((info, i) => {
+      if (info !== null) sizes.push([others[i] as Oid, info.sizeBytes]);
+    });
+    return sizes;
+  }
+
+  #inPacks(oids: readonly Oid[]): { sizes: [Oid, number][]; others: Oid[] } {
     const sizes: [Oid, number][] = [];
     const others: Oid[] = [];
     for (const oid of oids) {
@@ -270,12 +284,7 @@ export class Hydrator {
       if (size === undefined) others.push(oid);
       else sizes.push([oid, size]);
     }
-    if (others.length === 0) return sizes;
-    const infos = await Promise.all(mount.checker.requestMany(others, null));
-    infos.forEach((info, i) => {
-      if (info !== null) sizes.push([others[i] as Oid, info.sizeBytes]);
-    });
-    return sizes;
+    return { sizes, others };
   }
 
   /** The known ones: those found lately, which may not be in the base yet, and those kept. */
@@ -330,7 +339,21 @@ export class Hydrator {
   async #fetch(batch: Batch): Promise<void> {
     const { source, emit } = this.#options;
     const started = performance.now();
-    const options = { onProgress: () => this.#tellProgress(), signal: this.#stopping.signal };
+    const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
+    const noteArrival = () => {
+      for (const { lookahead } of mounts) lookahead.noteArrival();
+    };
+    const arriving = new Set<string>();
+    const options: FetchOptions = {
+      onProgress: () => this.#tellProgress(),
+      onArriving: (objects) => {
+        arriving.add(objects.path);
+        this.#options.packs.addArriving(objects);
+        emit({ kind: "arriving", ...objects }, []);
+        noteArrival();
+      },
+      signal: this.#stopping.signal,
+    };
     let packBytes = 0;
     let failure: string | null = null;
     const packs: string[] = [];
@@ -359,11 +382,11 @@ export class Hydrator {
       }
     }
     const durationMs = Math.round(performance.now() - started);
+    for (const path of arriving) this.#options.packs.endArriving(path);
     this.#options.packs.expectPacks();
     // First of all: the mounts can read by themselves what has come.
-    emit({ kind: "arrived" }, []);
-    const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
-    for (const { lookahead } of mounts) lookahead.noteArrival();
+    emit({ kind: "arrived", paths: [...arriving] }, []);
+    noteArrival();
     const { found, looked } = await this.#afterFetch(batch, failure);
     if (looked) this.#tellSized(packs);
     emit({

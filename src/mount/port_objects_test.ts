@@ -272,7 +272,7 @@ Deno.test("packs that have come: who waits is woken, what is there is read, the 
   h.asked.length = 0;
   assert.equal(read(h.objects, later, 0, 10), undefined, "nobody said that it has come");
   const keys = [`size:${later}`, `content:${later}`, `size:${OTHER}`];
-  assert.deepEqual(h.objects.accept({ kind: "arrived" }), keys);
+  assert.deepEqual(h.objects.accept({ kind: "arrived", paths: [] }), keys);
   assert.equal(h.objects.size(later, trees), 5);
   assert.equal(read(h.objects, later, 0, 10), "later");
   assert.equal(h.objects.size(OTHER, trees), undefined);
