@@ -19,7 +19,7 @@
  */
 
 import { createHash, type Hash } from "node:crypto";
-import { crc32, createInflate, type Inflate, inflateSync } from "node:zlib";
+import { constants, crc32, createInflate, type Inflate, inflateSync } from "node:zlib";
 import { GrowingIndex } from "./growing_index.ts";
 import { type ObjectFormat, OID_BYTES } from "./oid.ts";
 import { CorruptPack, type RandomFile } from "./pack_index.ts";
@@ -390,30 +390,36 @@ class BigEntry {
   }
 }
 
-/** The object at the start of `input`; null: it goes on behind it. Throws what zlib throws. */
+/**
+ * The object at the start of `input`; null: it goes on behind it. Of one that ends with the input the
+ * checksum may be missing, so something must follow, as it does in a pack. Throws CorruptPack.
+ */
 function inflate(
   input: Uint8Array,
   sizeBytes: number,
 ): { readonly bytes: Uint8Array; readonly consumed: number } | null {
-  // One byte of room more than needed: zlib then sees the end without another buffer.
+  const most = compressedBytesMax(sizeBytes);
+  // One byte of room more than needed: zlib then sees the end without another buffer. Without
+  // Z_SYNC_FLUSH a cut stream is an error, of which each costs as much as fifty objects.
   const options = {
     info: true,
+    finishFlush: constants.Z_SYNC_FLUSH,
     chunkSize: Math.max(64, sizeBytes + 1),
     maxOutputLength: sizeBytes + 1,
   };
   let result: { buffer: Uint8Array; engine: { bytesWritten: number } };
   try {
-    const inflated: unknown = inflateSync(
-      input.subarray(0, compressedBytesMax(sizeBytes)),
-      options,
-    );
+    const inflated: unknown = inflateSync(input.subarray(0, most), options);
     result = inflated as typeof result;
   } catch (error) {
-    if ((error as { code?: string }).code === "Z_BUF_ERROR") return null;
     throw new CorruptPack("an object that cannot be inflated", { cause: error });
   }
-  if (result.buffer.length !== sizeBytes) throw new CorruptPack("an object of another size");
-  return { bytes: result.buffer, consumed: result.engine.bytesWritten };
+  const { buffer: bytes, engine: { bytesWritten: consumed } } = result;
+  if (consumed === input.length) return null;
+  if (bytes.length !== sizeBytes || consumed >= most) {
+    throw new CorruptPack("an object of another size");
+  }
+  return { bytes, consumed };
 }
 
 function hasherOf(format: ObjectFormat, type: string, sizeBytes: number): Hash {

@@ -100,6 +100,8 @@ export class Hydrator {
   readonly #running = new Set<Promise<void>>();
   /** Ends when the packs that no hydrator has finished with are sized; null: no mount yet. */
   #recovered: Promise<void> | null = null;
+  /** Packs of which objects have come and not all. */
+  readonly #arriving = new Set<string>();
   #timer: number | null = null;
   #progressAt = 0;
 
@@ -167,8 +169,8 @@ export class Hydrator {
 
   async #serve(oid: Oid, waiter: Waiter, treeOid: Oid | null): Promise<void> {
     const { mount, need } = waiter;
-    // Git need not look for what is on its way: the mount reads that as soon as it has come.
-    const underWay = this.#fetches.has(oid);
+    // While packs arrive the mounts read what they wait for by themselves, and git sees none of it.
+    const underWay = this.#arriving.size > 0 && this.#fetches.has(oid);
     const here = need === "size"
       ? await this.#answerSize(oid, mount, underWay)
       : !underWay && await this.#answerContent(oid, mount);
@@ -348,6 +350,7 @@ export class Hydrator {
       onProgress: () => this.#tellProgress(),
       onArriving: (objects) => {
         arriving.add(objects.path);
+        this.#arriving.add(objects.path);
         this.#options.packs.addArriving(objects);
         emit({ kind: "arriving", ...objects }, []);
         noteArrival();
@@ -382,7 +385,10 @@ export class Hydrator {
       }
     }
     const durationMs = Math.round(performance.now() - started);
-    for (const path of arriving) this.#options.packs.endArriving(path);
+    for (const path of arriving) {
+      this.#arriving.delete(path);
+      this.#options.packs.endArriving(path);
+    }
     this.#options.packs.expectPacks();
     // First of all: the mounts can read by themselves what has come.
     emit({ kind: "arrived", paths: [...arriving] }, []);
