@@ -41,6 +41,8 @@ export interface Fetched {
   readonly lost: readonly Oid[];
   /** Objects that were not asked for after all: too many others were lost. */
   readonly left: readonly Oid[];
+  /** All that was said to be arriving is among the packs. */
+  readonly arrived: boolean;
 }
 
 /** Where objects come from. */
@@ -58,7 +60,7 @@ export interface ObjectSource {
   objectsOf(pack: string): Promise<Oid[]>;
 }
 
-type Received = Pick<Fetched, "packBytes" | "packs">;
+type Received = Pick<Fetched, "packBytes" | "packs" | "arrived">;
 
 /** Content of a `.keep` of ours. */
 const KEEP = "afs\n";
@@ -130,7 +132,7 @@ export class GitFetch implements ObjectSource {
     const lost: Oid[] = [];
     const left: Oid[] = [];
     let wanted = oids;
-    let received: Received = { packBytes: 0, packs: [] };
+    let received: Received = { packBytes: 0, packs: [], arrived: false };
     while (wanted.length > 0) {
       try {
         received = await this.#fetch({
@@ -174,12 +176,13 @@ export class GitFetch implements ObjectSource {
     const dir = `${this.#options.stagingDir}/${slot}` as HostPath;
     try {
       await this.#prepare(dir);
-      if (!await this.#fetchByWire(config.remoteUrl, logins, dir, request, options)) {
+      const arrived = await this.#fetchByWire(config.remoteUrl, logins, dir, request, options);
+      if (!arrived) {
         await this.#prepare(dir);
         await this.#fetchByGit(logins, dir, request, options);
         this.#preferGit();
       }
-      return await this.#install(dir);
+      return { ...await this.#install(dir), arrived };
     } finally {
       this.#free.push(slot);
     }
@@ -307,7 +310,7 @@ export class GitFetch implements ObjectSource {
   }
 
   /** Moves the packs of a staging directory into the store. */
-  async #install(dir: HostPath): Promise<Received> {
+  async #install(dir: HostPath): Promise<Omit<Received, "arrived">> {
     const from = `${dir}/objects/pack`;
     const to = this.#packDir;
     const packs: string[] = [];

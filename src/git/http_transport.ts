@@ -11,7 +11,7 @@
 import { type Clock, systemClock } from "../clock.ts";
 import { messageOf } from "../failure.ts";
 import { ProtocolError } from "./pkt_line.ts";
-import { stalledError, STALL_MS } from "./transfer.ts";
+import { STALL_MS, stalledError } from "./transfer.ts";
 
 export interface PostOptions {
   readonly signal?: AbortSignal | undefined;

@@ -127,7 +127,9 @@ export class PackStream {
     const checksum = this.#buffer.slice(this.#start, this.#end);
     if (!this.#isComplete() || this.#big !== null) throw new CorruptPack("a pack that is cut");
     if (checksum.length !== this.#oidBytes) throw new CorruptPack("a pack with another end");
-    if (!equal(this.#hash.digest(), checksum)) throw new CorruptPack("a pack with a wrong checksum");
+    if (!equal(this.#hash.digest(), checksum)) {
+      throw new CorruptPack("a pack with a wrong checksum");
+    }
     this.#nameWaiting();
     this.#tellNamed();
     const index = this.#leftToGit ? null : indexOfPack({

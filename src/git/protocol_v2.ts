@@ -9,7 +9,14 @@
 import { byteString } from "../path.ts";
 import { GitError } from "./process.ts";
 import { isOid, type ObjectFormat, type Oid } from "./oid.ts";
-import { DELIMITER, FLUSH, type Packet, packetLine, PacketReader, ProtocolError } from "./pkt_line.ts";
+import {
+  DELIMITER,
+  FLUSH,
+  type Packet,
+  packetLine,
+  PacketReader,
+  ProtocolError,
+} from "./pkt_line.ts";
 
 /** Sends a request; what it answers with, as it comes. */
 export type Post = (body: string) => AsyncIterable<Uint8Array>;

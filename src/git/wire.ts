@@ -21,7 +21,13 @@ import type { Arriving } from "./pack_reader.ts";
 import { PackStream } from "./pack_stream.ts";
 import { ProtocolError } from "./pkt_line.ts";
 import { gitText, runGit } from "./process.ts";
-import { fetchPack, lsRefs, type PackAnswer, type PackRequest, type RemoteRef } from "./protocol_v2.ts";
+import {
+  fetchPack,
+  lsRefs,
+  type PackAnswer,
+  type PackRequest,
+  type RemoteRef,
+} from "./protocol_v2.ts";
 import { parseRemote } from "./remote_url.ts";
 import type { Login } from "./transfer.ts";
 
@@ -43,7 +49,9 @@ const VARIABLES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** A compiled program needs `--allow-env` for these names. */
-export const CONNECTION_VARIABLES: readonly string[] = [...new Set(Object.values(VARIABLES).flat())];
+export const CONNECTION_VARIABLES: readonly string[] = [
+  ...new Set(Object.values(VARIABLES).flat()),
+];
 
 /** Configuration that only git follows: other hosts, proxies, headers, checks. */
 const CONNECTION_CONFIG =

@@ -35,13 +35,12 @@ export async function cloneByWire(request: StoreRequest, gitDir: string): Promis
   const wire = new Wire(remoteUrl);
   const options = { login: request.credentials, signal, clock };
   const asked = wire.refs([branch === null ? "HEAD" : fullName(branch)], options);
-  // Awaited below, after what can be done meanwhile.
+  // Awaited below, after what can be done meanwhile; it leaves before this thread is held.
   asked.catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve));
   await makeSkeleton(gitDir);
   const indexer = new IndexPack(gitDir);
   try {
-    // The request leaves before this thread is held.
-    await new Promise((resolve) => setTimeout(resolve));
     request.onAsked?.();
     const tip = tipOf(await asked, branch);
     const shallow = await receive(wire, tip.commitOid, indexer, { ...options, request });

@@ -21,13 +21,14 @@
 
 import { LRUCache } from "lru-cache";
 import { Failure, messageOf } from "../failure.ts";
-import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
+import { CatFile, type ObjectInfo } from "../git/cat_file.ts";
 import { gitFailure } from "../git/errors.ts";
 import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
-import type { ObjectFormat, Oid } from "../git/oid.ts";
-import type { PackReader } from "../git/pack_reader.ts";
+import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
+import type { Arriving, PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
+import { ContentSink } from "./content_sink.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
 import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
@@ -339,17 +340,19 @@ export class Hydrator {
   }
 
   async #fetch(batch: Batch): Promise<void> {
-    const { source, emit } = this.#options;
+    const { source, emit, objectFormat } = this.#options;
     const started = performance.now();
     const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
     const noteArrival = () => {
       for (const { lookahead } of mounts) lookahead.noteArrival();
     };
     const arriving = new Set<string>();
+    const sizes = new Map<Oid, number>();
     const options: FetchOptions = {
       onProgress: () => this.#tellProgress(),
       onArriving: (objects) => {
         arriving.add(objects.path);
+        for (const [oid, size] of sizesOf(objects, objectFormat)) sizes.set(oid, size);
         this.#arriving.add(objects.path);
         this.#options.packs.addArriving(objects);
         emit({ kind: "arriving", ...objects }, []);
@@ -363,6 +366,7 @@ export class Hydrator {
     const take = (fetched: Fetched) => {
       packs.push(...fetched.packs);
       packBytes += fetched.packBytes;
+      if (!fetched.arrived) sizes.clear();
       for (const oid of fetched.lost) this.#lost.set(oid, true);
       this.#askAgain(batch, fetched.left);
     };
@@ -372,6 +376,7 @@ export class Hydrator {
       await fetching;
     } catch (error) {
       failure = messageOf(error);
+      sizes.clear();
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
       // Lookahead may ask for what a full disk has no room for; who waits asked for less.
       const waited = [...batch.misses.values()].filter(({ waiters }) => waiters.length > 0);
@@ -393,7 +398,7 @@ export class Hydrator {
     // First of all: the mounts can read by themselves what has come.
     emit({ kind: "arrived", paths: [...arriving] }, []);
     noteArrival();
-    const { found, looked } = await this.#afterFetch(batch, failure);
+    const { found, looked } = await this.#afterFetch(batch, sizes, failure);
     if (looked) this.#tellSized(packs);
     emit({
       kind: "hydrated",
@@ -479,6 +484,7 @@ export class Hydrator {
   /** Answers everybody who waited for the batch: how many are here now, if all were looked at. */
   async #afterFetch(
     batch: Batch,
+    known: ReadonlyMap<Oid, number>,
     failure: string | null,
   ): Promise<{ found: number; looked: boolean }> {
     const misses = [...batch.misses.values()];
@@ -490,7 +496,7 @@ export class Hydrator {
         // Wants that came meanwhile have their turn.
         if (at > 0) await new Promise((resolve) => setTimeout(resolve));
         const part = ofMount.slice(at, at + LOOKED_AT_ONCE);
-        const answered = await this.#answer(part, mount, failure);
+        const answered = await this.#answer(part, mount, known, failure);
         found += answered.found;
         looked &&= answered.looked;
       }
@@ -501,13 +507,20 @@ export class Hydrator {
   async #answer(
     misses: readonly Miss[],
     mount: Mount,
+    known: ReadonlyMap<Oid, number>,
     failure: string | null,
   ): Promise<{ found: number; looked: boolean }> {
-    let sizes: [Oid, number][] = [];
+    const sizes: [Oid, number][] = [];
+    const others: Oid[] = [];
+    for (const { oid } of misses) {
+      const size = known.get(oid);
+      if (size === undefined) others.push(oid);
+      else sizes.push([oid, size]);
+    }
     let looked = true;
     let cause = failure;
     try {
-      sizes = await this.#look(misses.map(({ oid }) => oid), mount);
+      for (const found of await this.#look(others, mount)) sizes.push(found);
     } catch (error) {
       looked = false;
       cause = messageOf(error);
@@ -546,6 +559,17 @@ export class Hydrator {
   }
 }
 
+function* sizesOf(
+  { oids, sizes }: Arriving,
+  format: ObjectFormat,
+): Generator<[Oid, number]> {
+  const bytes = new Uint8Array(oids);
+  const each = OID_BYTES[format];
+  for (const [i, size] of new Float64Array(sizes).entries()) {
+    yield [hexOf(bytes, i * each, each), size];
+  }
+}
+
 /** Whether another form of the request may fare better: not when nobody answers. */
 function isWorthAnotherTry(error: unknown, signal: AbortSignal | undefined): boolean {
   if (signal?.aborted === true) return false;
@@ -557,35 +581,4 @@ function leastBusy(readers: readonly CatFile[]): CatFile {
   let best = readers[0] as CatFile;
   for (const reader of readers) if (reader.queued < best.queued) best = reader;
   return best;
-}
-
-/** A small blob into memory, a big one into a file. */
-class ContentSink implements ObjectSink {
-  readonly #collect = new CollectingSink();
-  #spool: ObjectSink | null = null;
-
-  constructor(
-    readonly oid: Oid,
-    readonly mountId: number,
-    readonly spools: SpoolDirectory,
-  ) {}
-
-  get collected(): Uint8Array<ArrayBuffer> {
-    return this.#collect.bytes;
-  }
-
-  /** The mounts that wait for the file this was writing. */
-  abandon(): number[] {
-    return this.#spool === null ? [] : this.spools.abandon(this.oid, this.#spool);
-  }
-
-  start(info: ObjectInfo): void {
-    if (info.sizeBytes > SPOOL_BYTES) {
-      this.#spool = this.spools.create(this.oid, info.sizeBytes, this.mountId);
-    } else this.#collect.start(info);
-  }
-
-  chunk(bytes: Uint8Array): void | Promise<void> {
-    return this.#spool === null ? this.#collect.chunk(bytes) : this.#spool.chunk(bytes);
-  }
 }
