@@ -60,13 +60,25 @@ export class Mounts {
   }
 
   /**
-   * A mount on this store will come soon: its workers load meanwhile (a tenth of a second).
-   * The function returned must be called when the mount has come, or will not.
+   * A mount on this store will come soon: its workers load meanwhile (a tenth of a second), one at a
+   * time, so that this thread answers the network in between. The function returned must be called
+   * when the mount has come, or will not.
    */
   expect(remoteUrl: string, storeId: string, repoId: string): () => void {
-    this.#openStore(storeId, remoteUrl);
-    this.#spares.set(repoId, this.#spawnWorker(storeId, repoId));
+    const store = this.#openStore(storeId, remoteUrl);
+    const steps = [
+      () => this.#spares.set(repoId, this.#spawnWorker(storeId, repoId)),
+      () => store.loadIndexer(),
+      () => store.loadHydrator(),
+    ];
+    let timer: number | undefined;
+    const next = () => {
+      steps.shift()?.();
+      if (steps.length > 0) timer = setTimeout(next);
+    };
+    next();
     return () => {
+      clearTimeout(timer);
       this.#spares.get(repoId)?.terminate();
       this.#spares.delete(repoId);
       this.#letGo(storeId);

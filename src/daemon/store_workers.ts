@@ -60,8 +60,9 @@ function hostOf(remoteUrl: string): string | null {
 const STOP_MS = 4_000;
 
 export class StoreWorkers {
-  readonly #hydrator: Worker;
-  readonly #indexer: Worker;
+  #hydrator: Worker | null = null;
+  #indexer: Worker | null = null;
+  #ended = false;
   readonly #mounts = new Map<number, AttachedMount>();
   readonly #log = logger("store");
 
@@ -69,27 +70,38 @@ export class StoreWorkers {
   readonly #stopped = Promise.withResolvers<void>();
   #started = false;
 
-  /** The workers load; they do nothing before `start`. */
+  /** No worker runs before it is needed, or loaded. */
   constructor(options: StoreWorkersOptions) {
     this.#options = options;
-    const { layout, remoteUrl, onCrash } = options;
-    const start = (url: URL, name: string, host: string | null) => {
-      const permissions = storeWorkerPermissions(layout.dir, host);
-      const worker = new Worker(url, { type: "module", name, deno: { permissions } });
-      worker.onerror = (event) => {
-        event.preventDefault();
-        onCrash(`the ${name} has crashed: ${event.message}`);
-      };
-      return worker;
-    };
-    this.#hydrator = start(
-      new URL("../hydrate/worker.ts", import.meta.url),
-      "hydrator",
-      hostOf(remoteUrl),
-    );
+  }
+
+  /** Starts the hydrator, which does nothing before `start`. Holds this thread for some 20 ms. */
+  loadHydrator(): Worker {
+    if (this.#hydrator !== null) return this.#hydrator;
+    const url = new URL("../hydrate/worker.ts", import.meta.url);
+    this.#hydrator = this.#load(url, "hydrator", hostOf(this.#options.remoteUrl));
     this.#hydrator.onmessage = ({ data }) => this.#onHydratorEvent(data as HydratorEvent);
-    this.#indexer = start(new URL("../snapshot/worker.ts", import.meta.url), "indexer", null);
+    return this.#hydrator;
+  }
+
+  /** The indexer, as loadHydrator. */
+  loadIndexer(): Worker {
+    if (this.#indexer !== null) return this.#indexer;
+    const url = new URL("../snapshot/worker.ts", import.meta.url);
+    this.#indexer = this.#load(url, "indexer", null);
     this.#indexer.onmessage = ({ data }) => this.#onIndexerEvent(data as IndexerEvent);
+    return this.#indexer;
+  }
+
+  #load(url: URL, name: string, host: string | null): Worker {
+    const { layout, onCrash } = this.#options;
+    const permissions = storeWorkerPermissions(layout.dir, host);
+    const worker = new Worker(url, { type: "module", name, deno: { permissions } });
+    worker.onerror = (event) => {
+      event.preventDefault();
+      onCrash(`the ${name} has crashed: ${event.message}`);
+    };
+    return worker;
   }
 
   /** The store is there. A second call does nothing. */
@@ -159,16 +171,17 @@ export class StoreWorkers {
   /** Ends the workers at once. */
   terminate(): void {
     this.#stopped.resolve();
-    this.#hydrator.terminate();
-    this.#indexer.terminate();
+    this.#ended = true;
+    this.#hydrator?.terminate();
+    this.#indexer?.terminate();
   }
 
   #toHydrator(request: HydratorRequest): void {
-    this.#hydrator.postMessage(request);
+    if (!this.#ended) this.loadHydrator().postMessage(request);
   }
 
   #toIndexer(request: IndexerRequest): void {
-    this.#indexer.postMessage(request);
+    if (!this.#ended) this.loadIndexer().postMessage(request);
   }
 
   #onHydratorEvent(event: HydratorEvent): void {

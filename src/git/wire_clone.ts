@@ -21,6 +21,8 @@ export interface ClonedBranch {
   readonly commitOid: Oid;
 }
 
+/** A request to a server nearby is on its way after so long. */
+const LEAVING_MS = 8;
 /** Names that git takes in any repository, and that are one byte a letter. */
 const PLAIN_REF = /^refs\/heads\/[\x21-\x7e]+$/;
 
@@ -35,9 +37,10 @@ export async function cloneByWire(request: StoreRequest, gitDir: string): Promis
   const wire = new Wire(remoteUrl);
   const options = { login: request.credentials, signal, clock };
   const asked = wire.refs([branch === null ? "HEAD" : fullName(branch)], options);
-  // Awaited below, after what can be done meanwhile; it leaves before this thread is held.
+  // Awaited below, after what can be done meanwhile.
   asked.catch(() => {});
-  await new Promise((resolve) => setTimeout(resolve));
+  // It leaves before this thread is held, for which a turn or two are not enough.
+  await new Promise((resolve) => setTimeout(resolve, LEAVING_MS));
   await makeSkeleton(gitDir);
   const indexer = new IndexPack(gitDir);
   try {
