@@ -60,8 +60,8 @@ export class Mounts {
   }
 
   /**
-   * A mount on this store will come soon: its workers load meanwhile (a tenth of a second), one at a
-   * time, so that this thread answers the network in between. The function returned must be called
+   * A mount on this store will come soon: its workers load meanwhile (a tenth of a second), one
+   * at a time, so that this thread answers the network in between. The function returned must be called
    * when the mount has come, or will not.
    */
   expect(remoteUrl: string, storeId: string, repoId: string): () => void {

@@ -1,9 +1,9 @@
 /**
  * Requests of protocol v2 to a server over http(s), on connections that are kept.
  *
- * The rule of all transfers (transfer.ts) holds: one that moves is never cut, one from which nothing
- * came for STALL_MS is ended. Redirects are not followed, and only what git would take for an answer
- * is one: everything else is a ProtocolError, and git may have another try.
+ * The rule of all transfers (transfer.ts) holds: one that moves is never cut, one from which
+ * nothing came for STALL_MS is ended. Redirects are not followed, and only what git would take for
+ * an answer is one: everything else is a ProtocolError, and git may have another try.
  *
  * The login goes into a header, and nowhere else; a ProtocolError never holds it.
  */

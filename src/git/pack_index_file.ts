@@ -5,7 +5,7 @@ import { type ObjectFormat, OID_BYTES } from "./oid.ts";
 
 export interface IndexedPack {
   readonly format: ObjectFormat;
-  /** Raw, one after the other, in the order of the pack; what is behind the last is not looked at. */
+  /** Raw, one after the other, in the order of the pack; what follows is not looked at. */
   readonly oids: Uint8Array;
   readonly offsets: readonly number[];
   /** Of each object's bytes in the pack. */

@@ -72,8 +72,8 @@ export interface ReceiveOptions extends WireOptions {
 }
 
 /**
- * Why git is to connect to this remote and not we; null: nothing speaks against it. Asks git for the
- * configuration.
+ * Why git is to connect to this remote and not we; null: nothing speaks against it. Asks git for
+ * the configuration.
  */
 export async function reasonForGit(remoteUrl: string): Promise<string | null> {
   const { scheme } = parseRemote(remoteUrl);

@@ -59,8 +59,8 @@ export class PortObjects implements Objects {
   // Not `max`: that would make room for all of them at once, some 10 ms of every mount's start.
   readonly #sizes = new LRUCache<Oid, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
   /**
-   * Sizes of what has arrived in packs that are not complete: the base keeps them when they are, and
-   * what is in the base counts as being here.
+   * Sizes of what has arrived in packs that are not complete: the base keeps them when they are,
+   * and what is in the base counts as being here.
    */
   readonly #arrivingSizes = new Map<Oid, number>();
   #untold: [Oid, number][] = [];
