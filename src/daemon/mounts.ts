@@ -61,8 +61,8 @@ export class Mounts {
 
   /**
    * A mount on this store will come soon: its workers load meanwhile (a tenth of a second), one
-   * at a time, so that this thread answers the network in between. The function returned must be called
-   * when the mount has come, or will not.
+   * at a time, so that this thread answers the network in between. The function returned must be
+   * called when the mount has come, or will not.
    */
   expect(remoteUrl: string, storeId: string, repoId: string): () => void {
     const store = this.#openStore(storeId, remoteUrl);

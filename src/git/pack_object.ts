@@ -101,9 +101,12 @@ export function parseEntryHeader(head: Uint8Array, oidBytes: number): EntryHeade
   return { type, sizeBytes, length: at, distance, baseOid };
 }
 
-/** Of the zlib stream of so many bytes: zlib's own stored blocks add no more. */
+/**
+ * Of the zlib stream of so many bytes. Quick compressors write what does not shrink with the fixed
+ * code, of nine bits a byte at most (RFC 1951, 3.2.6).
+ */
 export function compressedBytesMax(sizeBytes: number): number {
-  return sizeBytes + (sizeBytes >> 8) + 64;
+  return sizeBytes + (sizeBytes >> 2) + 64;
 }
 
 interface Entry {

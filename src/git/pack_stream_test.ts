@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { ObjectWriter, Random, TreeBuilder } from "../../tests/support/git_objects.ts";
+import { createHash } from "node:crypto";
+import { constants, deflateSync } from "node:zlib";
+import { objectOid, ObjectWriter, Random, TreeBuilder } from "../../tests/support/git_objects.ts";
 import { git, tempDir } from "../../tests/support/run.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import type { RandomFile } from "./pack_index.ts";
@@ -121,6 +123,26 @@ Deno.test("big objects are inflated in pieces", async () => {
   const { pack, index } = await sample("sha1", ["--window=0"], { files: 5, bigBytes });
   for (const piece of [65_515, 1_000_001, pack.length]) {
     assert.deepEqual((await receive(pack, "sha1", piece)).index, index, `pieces of ${piece}`);
+  }
+});
+
+Deno.test("an object that grew by being compressed", async () => {
+  // The fixed code has nine bits for these.
+  const content = new Random(5).bytes(70_001).map((byte) => byte | 0x90);
+  const { Z_FIXED } = constants;
+  const stream = deflateSync(content, { strategy: Z_FIXED, level: 1 });
+  assert.ok(stream.length > content.length);
+  const head = [...new TextEncoder().encode("PACK"), 0, 0, 0, 2, 0, 0, 0, 1];
+  const size = [
+    0xb0 | content.length & 15,
+    0x80 | content.length >> 4 & 0x7f,
+    content.length >> 11,
+  ];
+  const body = Uint8Array.from([...head, ...size, ...stream]);
+  const pack = Uint8Array.from([...body, ...createHash("sha1").update(body).digest()]);
+  for (const piece of [1000, 65_515]) {
+    const { named } = await receive(pack, "sha1", piece);
+    assert.deepEqual([...named.keys()], [objectOid("blob", content, "sha1")]);
   }
 });
 
