@@ -77,7 +77,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
 
 /** What only a client needs. Whole kinds can be given up; a path under a global grant cannot. */
 function revokeUnneeded(): void {
-  for (const name of ["net", "sys", "import"] as const) Deno.permissions.revokeSync({ name });
+  for (const name of ["sys", "import"] as const) Deno.permissions.revokeSync({ name });
 }
 
 class Daemon {

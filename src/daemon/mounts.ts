@@ -69,13 +69,25 @@ export class Mounts {
   }
 
   /**
-   * A mount on this store will come soon: its workers load meanwhile (a tenth of a second).
-   * The function returned must be called when the mount has come, or will not.
+   * A mount on this store will come soon: its workers load meanwhile (a tenth of a second), one
+   * at a time, so that this thread answers the network in between. The function returned must be
+   * called when the mount has come, or will not.
    */
-  expect(storeId: string, repoId: string): () => void {
-    this.#openStore(storeId);
-    this.#spares.set(repoId, this.#spawnWorker(storeId, repoId));
+  expect(remoteUrl: string, storeId: string, repoId: string): () => void {
+    const store = this.#openStore(storeId, remoteUrl);
+    const steps = [
+      () => this.#spares.set(repoId, this.#spawnWorker(storeId, repoId)),
+      () => store.loadIndexer(),
+      () => store.loadHydrator(),
+    ];
+    let timer: number | undefined;
+    const next = () => {
+      steps.shift()?.();
+      if (steps.length > 0) timer = setTimeout(next);
+    };
+    next();
     return () => {
+      clearTimeout(timer);
       this.#spares.get(repoId)?.terminate();
       this.#spares.delete(repoId);
       this.#letGo(storeId);
@@ -88,7 +100,7 @@ export class Mounts {
     const { layout } = this.#options;
     const { viewDir } = layout.repo(record.id);
     const { storeId } = record;
-    const store = this.#openStore(storeId);
+    const store = this.#openStore(storeId, record.remote);
     try {
       await this.#closing.get(storeId);
       store.start(record.objectFormat);
@@ -204,12 +216,13 @@ export class Mounts {
   }
 
   /** To be followed by `#letGo`. */
-  #openStore(storeId: string): StoreWorkers {
+  #openStore(storeId: string, remoteUrl: string): StoreWorkers {
     this.#expected.set(storeId, (this.#expected.get(storeId) ?? 0) + 1);
     const open = this.#stores.get(storeId);
     if (open !== undefined) return open;
     const store = new StoreWorkers({
       layout: this.#options.layout.store(storeId),
+      remoteUrl,
       hydrationConcurrency: this.#options.hydrationConcurrency,
       onFetched: (error) => this.#options.onFetched(storeId, error),
       onCrash: (cause) => this.#abandonStore(storeId, store, cause),

@@ -57,7 +57,7 @@ export interface MountTable {
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
   isMounted(repoId: string): boolean;
   /** A mount on this store will come; call what it returns when it has, or will not. */
-  expect(storeId: string, repoId: string): () => void;
+  expect(remoteUrl: string, storeId: string, repoId: string): () => void;
 }
 
 export interface ServiceOptions {
@@ -389,12 +389,13 @@ export class Service implements Handlers {
       isWritable,
     });
     const { live } = this.#options;
-    const storeId = storeIdOf(parseRemote(request.url).url, request.depth);
+    const { url } = parseRemote(request.url);
+    const storeId = storeIdOf(url, request.depth);
     const id = newRepoId();
     const letGo: (() => void)[] = [];
     const onAsked = () => {
       // Starting workers holds this thread: now git and the remote are at work meanwhile.
-      if (live !== null && letGo.length === 0) letGo.push(live.mounts.expect(storeId, id));
+      if (live !== null && letGo.length === 0) letGo.push(live.mounts.expect(url, storeId, id));
     };
     try {
       return await this.#acquireAndMount(

@@ -3,6 +3,8 @@
 import { Failure } from "../failure.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import { READ_VARIABLES } from "../git/process.ts";
+import { parseRemote } from "../git/remote_url.ts";
+import { CONNECTION_VARIABLES } from "../git/wire.ts";
 import type { HydratorEvent, HydratorRequest } from "../hydrate/messages.ts";
 import { logger } from "../log.ts";
 import type { MountHandle, MountWant } from "../mount/handle.ts";
@@ -17,6 +19,8 @@ export interface AttachedMount {
 
 export interface StoreWorkersOptions {
   readonly layout: StoreLayout;
+  /** Without credentials. */
+  readonly remoteUrl: string;
   readonly hydrationConcurrency: number;
   /** The remote was asked for contents: null when it gave them, else why not. */
   readonly onFetched: (error: string | null) => void;
@@ -24,27 +28,42 @@ export interface StoreWorkersOptions {
   readonly onCrash: (cause: string) => void;
 }
 
-/** What the hydrator and the indexer may do: their store's folder, and git. */
-function storeWorkerPermissions(storeDir: string): Deno.PermissionOptionsObject {
+/**
+ * What the hydrator and the indexer may do: their store's folder, git, and the hydrator may connect
+ * to its remote's server.
+ */
+function storeWorkerPermissions(
+  storeDir: string,
+  host: string | null,
+): Deno.PermissionOptionsObject {
   return {
     read: [storeDir],
     write: [storeDir],
     // sh: ends a git that stalls, with all it has started.
     run: ["git", "sh"],
-    env: [...READ_VARIABLES],
-    net: false,
+    env: [...READ_VARIABLES, ...CONNECTION_VARIABLES],
+    net: host === null ? false : [host],
     ffi: false,
     sys: false,
     import: false,
   };
 }
 
+/** `host:port` of an http(s) remote; null: git alone connects. */
+function hostOf(remoteUrl: string): string | null {
+  const { origin } = parseRemote(remoteUrl);
+  if (origin === null) return null;
+  const { hostname, port, protocol } = new URL(origin);
+  return `${hostname}:${port === "" ? protocol === "https:" ? 443 : 80 : port}`;
+}
+
 /** git ends within moments of a signal; a daemon that stops has a limit of its own. */
 const STOP_MS = 4_000;
 
 export class StoreWorkers {
-  readonly #hydrator: Worker;
-  readonly #indexer: Worker;
+  #hydrator: Worker | null = null;
+  #indexer: Worker | null = null;
+  #ended = false;
   readonly #mounts = new Map<number, AttachedMount>();
   readonly #log = logger("store");
 
@@ -54,23 +73,38 @@ export class StoreWorkers {
   readonly #loading = new Map<string, PromiseWithResolvers<void>[]>();
   #started = false;
 
-  /** The workers load; they do nothing before `start`. */
+  /** No worker runs before it is needed, or loaded. */
   constructor(options: StoreWorkersOptions) {
     this.#options = options;
-    const { layout, onCrash } = options;
-    const permissions = storeWorkerPermissions(layout.dir);
-    const start = (url: URL, name: string) => {
-      const worker = new Worker(url, { type: "module", name, deno: { permissions } });
-      worker.onerror = (event) => {
-        event.preventDefault();
-        onCrash(`the ${name} has crashed: ${event.message}`);
-      };
-      return worker;
-    };
-    this.#hydrator = start(new URL("../hydrate/worker.ts", import.meta.url), "hydrator");
+  }
+
+  /** Starts the hydrator, which does nothing before `start`. Holds this thread for some 20 ms. */
+  loadHydrator(): Worker {
+    if (this.#hydrator !== null) return this.#hydrator;
+    const url = new URL("../hydrate/worker.ts", import.meta.url);
+    this.#hydrator = this.#load(url, "hydrator", hostOf(this.#options.remoteUrl));
     this.#hydrator.onmessage = ({ data }) => this.#onHydratorEvent(data as HydratorEvent);
-    this.#indexer = start(new URL("../snapshot/worker.ts", import.meta.url), "indexer");
+    return this.#hydrator;
+  }
+
+  /** The indexer, as loadHydrator. */
+  loadIndexer(): Worker {
+    if (this.#indexer !== null) return this.#indexer;
+    const url = new URL("../snapshot/worker.ts", import.meta.url);
+    this.#indexer = this.#load(url, "indexer", null);
     this.#indexer.onmessage = ({ data }) => this.#onIndexerEvent(data as IndexerEvent);
+    return this.#indexer;
+  }
+
+  #load(url: URL, name: string, host: string | null): Worker {
+    const { layout, onCrash } = this.#options;
+    const permissions = storeWorkerPermissions(layout.dir, host);
+    const worker = new Worker(url, { type: "module", name, deno: { permissions } });
+    worker.onerror = (event) => {
+      event.preventDefault();
+      onCrash(`the ${name} has crashed: ${event.message}`);
+    };
+    return worker;
   }
 
   /** The store is there. A second call does nothing. */
@@ -163,16 +197,17 @@ export class StoreWorkers {
   /** Ends the workers at once. */
   terminate(): void {
     this.#stopped.resolve();
-    this.#hydrator.terminate();
-    this.#indexer.terminate();
+    this.#ended = true;
+    this.#hydrator?.terminate();
+    this.#indexer?.terminate();
   }
 
   #toHydrator(request: HydratorRequest): void {
-    this.#hydrator.postMessage(request);
+    if (!this.#ended) this.loadHydrator().postMessage(request);
   }
 
   #toIndexer(request: IndexerRequest): void {
-    this.#indexer.postMessage(request);
+    if (!this.#ended) this.loadIndexer().postMessage(request);
   }
 
   #onHydratorEvent(event: HydratorEvent): void {
@@ -192,6 +227,10 @@ export class StoreWorkers {
     }
     if (event.kind === "stopped") {
       this.#stopped.resolve();
+      return;
+    }
+    if (event.kind === "arriving") {
+      for (const { handle } of this.#mounts.values()) handle.send(event);
       return;
     }
     if (event.kind === "progress" || event.kind === "arrived") {

@@ -1,5 +1,6 @@
 /**
- * Brings objects of a partial store from its remote with `git fetch`.
+ * Brings objects of a partial store from its remote: by our own client where it can (wire.ts), with
+ * `git fetch` where it cannot.
  *
  * Each fetch runs in a staging directory of its own (bare, alternates to the store, the store's
  * configuration included), so it meets no lock of another fetch, and its packs are moved into the
@@ -13,17 +14,23 @@
 
 import type { Clock } from "../clock.ts";
 import { Failure, messageOf } from "../failure.ts";
+import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { readIfExists, readTextIfExists } from "./files.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
+import type { Arriving } from "./pack_reader.ts";
 import { gitText } from "./process.ts";
+import type { PackRequest } from "./protocol_v2.ts";
 import { loginsOf, readStoreConfig } from "./store.ts";
 import { type Login, runTransfer } from "./transfer.ts";
+import { isForGit, reasonForGit, Wire } from "./wire.ts";
 
 export interface FetchOptions {
   readonly signal?: AbortSignal;
   /** Called whenever something arrived. */
   readonly onProgress?: () => void;
+  /** Objects have come that can be read, checked, before the fetch has ended. */
+  readonly onArriving?: (arriving: Arriving) => void;
 }
 
 export interface Fetched {
@@ -34,9 +41,11 @@ export interface Fetched {
   readonly lost: readonly Oid[];
   /** Objects that were not asked for after all: too many others were lost. */
   readonly left: readonly Oid[];
+  /** All that was said to be arriving is among the packs. */
+  readonly arrived: boolean;
 }
 
-/** Where objects come from: the seam for a client that speaks the protocol itself. */
+/** Where objects come from. */
 export interface ObjectSource {
   /**
    * These blobs, the first of them first of all. Throws Failure (the store is complete) or
@@ -51,7 +60,7 @@ export interface ObjectSource {
   objectsOf(pack: string): Promise<Oid[]>;
 }
 
-type Received = Pick<Fetched, "packBytes" | "packs">;
+type Received = Pick<Fetched, "packBytes" | "packs" | "arrived">;
 
 /** Content of a `.keep` of ours. */
 const KEEP = "afs\n";
@@ -63,6 +72,16 @@ export interface GitFetchOptions {
   /** Default: the real time. */
   readonly clock?: Clock;
 }
+
+/** A fetch, in the words of our client and of git. */
+interface Request {
+  readonly pack: PackRequest;
+  readonly args: readonly string[];
+  readonly stdin: string;
+}
+
+/** After so long it is asked again whether our client may connect. */
+const REASON_MS = 60_000;
 
 /** So many lost objects cost one more request each, and nothing else. */
 const LOST_ONE_BY_ONE = 4;
@@ -91,6 +110,13 @@ export class GitFetch implements ObjectSource {
   /** The login of the last fetch, and of which list: refused ones would be tried each time. */
   #accepted: { readonly of: string; readonly login: Login } | null = null;
 
+  #wire: Wire | null = null;
+  /** Why git is to fetch, asked when; null: it was not asked. */
+  #reason: { readonly atMs: number; readonly text: Promise<string | null> } | null = null;
+
+  /** Why our client gave up, until git has done better. */
+  #failed: string | null = null;
+
   constructor(options: GitFetchOptions) {
     this.#options = options;
   }
@@ -102,14 +128,18 @@ export class GitFetch implements ObjectSource {
    * them are lost.
    */
   async fetchBlobs(oids: readonly Oid[], options: FetchOptions = {}): Promise<Fetched> {
+    const { objectFormat } = this.#options;
     const lost: Oid[] = [];
     const left: Oid[] = [];
     let wanted = oids;
-    let received: Received = { packBytes: 0, packs: [] };
+    let received: Received = { packBytes: 0, packs: [], arrived: false };
     while (wanted.length > 0) {
       try {
-        const args = [...FETCH, "--filter=blob:none", "--stdin", "origin"];
-        received = await this.#fetch(args, `${wanted.join("\n")}\n`, options);
+        received = await this.#fetch({
+          pack: { wants: wanted, depth: null, blobless: true, objectFormat },
+          args: [...FETCH, "--filter=blob:none", "--stdin", "origin"],
+          stdin: `${wanted.join("\n")}\n`,
+        }, options);
         break;
       } catch (error) {
         const missing = NOT_OUR_REF.exec(messageOf(error))?.[1] as Oid | undefined;
@@ -126,11 +156,16 @@ export class GitFetch implements ObjectSource {
   }
 
   async fetchCommit(commitOid: Oid, options: FetchOptions = {}): Promise<Fetched> {
-    const args = [...FETCH, "--refetch", "--no-filter", "--depth=1", "origin", commitOid];
-    return { ...await this.#fetch(args, "", options), lost: [], left: [] };
+    const { objectFormat } = this.#options;
+    const received = await this.#fetch({
+      pack: { wants: [commitOid], depth: 1, blobless: false, objectFormat },
+      args: [...FETCH, "--refetch", "--no-filter", "--depth=1", "origin", commitOid],
+      stdin: "",
+    }, options);
+    return { ...received, lost: [], left: [] };
   }
 
-  async #fetch(args: string[], stdin: string, options: FetchOptions): Promise<Received> {
+  async #fetch(request: Request, options: FetchOptions): Promise<Received> {
     // With a filter, git would ask a server that cannot filter for the same object without end.
     const config = await readStoreConfig(this.#options.storeGitDir);
     if (!config.partial) {
@@ -141,20 +176,83 @@ export class GitFetch implements ObjectSource {
     const dir = `${this.#options.stagingDir}/${slot}` as HostPath;
     try {
       await this.#prepare(dir);
-      const { login } = await runTransfer(args, {
-        gitDir: dir,
-        logins: this.#acceptedFirst(logins),
-        packDir: `${dir}/objects/pack`,
-        config: FETCH_CONFIG,
-        stdin: new TextEncoder().encode(stdin),
-        clock: this.#options.clock,
-        ...options,
-      });
-      this.#accepted = { of: JSON.stringify(logins), login };
-      return await this.#install(dir);
+      const arrived = await this.#fetchByWire(config.remoteUrl, logins, dir, request, options);
+      if (!arrived) {
+        await this.#prepare(dir);
+        await this.#fetchByGit(logins, dir, request, options);
+        this.#preferGit();
+      }
+      return { ...await this.#install(dir), arrived };
     } finally {
       this.#free.push(slot);
     }
+  }
+
+  /** False: git is to do it. */
+  async #fetchByWire(
+    remoteUrl: string,
+    logins: readonly Login[],
+    dir: HostPath,
+    { pack }: Request,
+    { signal, onProgress, onArriving }: FetchOptions,
+  ): Promise<boolean> {
+    if (await this.#reasonForGit(remoteUrl) !== null) return false;
+    const [login = null] = this.#acceptedFirst(logins);
+    try {
+      this.#wire ??= new Wire(remoteUrl);
+      await this.#wire.receive(pack, {
+        packDir: `${dir}/objects/pack`,
+        login,
+        clock: this.#options.clock,
+        signal,
+        onProgress,
+        onArriving,
+      });
+      return true;
+    } catch (error) {
+      if (!isForGit(error)) throw error;
+      logger("git").info("Fetching with git instead", { cause: error.message });
+      this.#failed = error.message;
+      return false;
+    }
+  }
+
+  async #reasonForGit(remoteUrl: string): Promise<string | null> {
+    const now = performance.now();
+    if (this.#reason === null || now - this.#reason.atMs > REASON_MS) {
+      const text = reasonForGit(remoteUrl).catch(messageOf);
+      this.#reason = { atMs: now, text };
+      const reason = await text;
+      if (reason !== null) logger("git").info("Fetching with git", { cause: reason });
+    }
+    return await this.#reason.text;
+  }
+
+  /** git could what our client could not: it need not fail each time. */
+  #preferGit(): void {
+    if (this.#failed !== null) {
+      this.#reason = { atMs: performance.now(), text: Promise.resolve(this.#failed) };
+    }
+    this.#failed = null;
+  }
+
+  async #fetchByGit(
+    logins: readonly Login[],
+    dir: HostPath,
+    { args, stdin }: Request,
+    { signal, onProgress }: FetchOptions,
+  ): Promise<void> {
+    const { login } = await runTransfer(args, {
+      gitDir: dir,
+      logins: this.#acceptedFirst(logins),
+      packDir: `${dir}/objects/pack`,
+      config: FETCH_CONFIG,
+      stdin: new TextEncoder().encode(stdin),
+      clock: this.#options.clock,
+      ...(signal === undefined ? {} : { signal }),
+      onProgress,
+    });
+    this.#accepted = { of: JSON.stringify(logins), login };
   }
 
   #acceptedFirst(logins: readonly Login[]): readonly Login[] {
@@ -212,7 +310,7 @@ export class GitFetch implements ObjectSource {
   }
 
   /** Moves the packs of a staging directory into the store. */
-  async #install(dir: HostPath): Promise<Received> {
+  async #install(dir: HostPath): Promise<Omit<Received, "arrived">> {
     const from = `${dir}/objects/pack`;
     const to = this.#packDir;
     const packs: string[] = [];

@@ -139,12 +139,14 @@ Deno.test("only lost objects, and none at all", async () => {
   await using _ = s.dir;
   const before = packsIn(s.packDir);
   assert.deepEqual(await s.source.fetchBlobs([absent("a")]), {
+    arrived: false,
     packBytes: 0,
     packs: [],
     lost: [absent("a")],
     left: [],
   });
   assert.deepEqual(await s.source.fetchBlobs([]), {
+    arrived: false,
     packBytes: 0,
     packs: [],
     lost: [],

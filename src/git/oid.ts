@@ -24,13 +24,9 @@ export function oid(text: string): Oid {
   return text;
 }
 
-const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, "0"));
-
 /** Hex digits of `bytes[at, at + length)`. */
 export function hexOf(bytes: Uint8Array, at = 0, length = bytes.length - at): Oid {
-  let text = "";
-  for (let i = at; i < at + length; i++) text += HEX[bytes[i] as number];
-  return text as Oid;
+  return bytes.subarray(at, at + length).toHex() as Oid;
 }
 
 export function bytesOfOid(hex: Oid): Uint8Array<ArrayBuffer> {

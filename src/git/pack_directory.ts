@@ -21,8 +21,8 @@ export class PackDirectory implements PackFolder {
     });
   }
 
-  open(name: string): RandomFile {
-    const file = Deno.openSync(name);
+  open(path: string): RandomFile {
+    const file = Deno.openSync(path);
     return {
       sizeBytes: file.statSync().size,
       readAt: (offset, into) => readAt(file, offset, into),

@@ -5,7 +5,8 @@ import { git, tempDir } from "../../tests/support/run.ts";
 import type { ObjectType } from "./cat_file.ts";
 import { bytesOfOid, hexOf, type ObjectFormat, type Oid } from "./oid.ts";
 import { PackIndex, type RandomFile } from "./pack_index.ts";
-import { OBJECT_BYTES_MAX, type PackFolder, PackReader } from "./pack_reader.ts";
+import { OBJECT_BYTES_MAX } from "./pack_object.ts";
+import { type PackFolder, PackReader } from "./pack_reader.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 

@@ -14,6 +14,7 @@
 
 import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
+import { logger } from "../log.ts";
 import { byteString, byteStringOfText } from "../path.ts";
 import { configText, configValues } from "./config_file.ts";
 import type { CredentialSource } from "./credentials.ts";
@@ -31,6 +32,8 @@ import { gitText } from "./process.ts";
 import { parsePackedRefs, readRefs, type Refs } from "./refs.ts";
 import { parseRemote } from "./remote_url.ts";
 import { type Login, runTransfer, type TransferOptions } from "./transfer.ts";
+import { isForGit } from "./wire.ts";
+import { cloneByWire } from "./wire_clone.ts";
 
 /** What git says about a transfer, e.g. `Receiving objects`, 45. */
 export interface TransferProgress {
@@ -216,7 +219,8 @@ function newGitDirOf(request: StoreRequest): string {
 async function createStore(request: StoreRequest): Promise<StoreState> {
   const gitDir = newGitDirOf(request);
   try {
-    const { filtered } = await clone(request, gitDir, { depth: request.depth ?? 1 });
+    const filtered = await cloneByWireIfPossible(request, gitDir) ??
+      await clone(request, gitDir, { depth: request.depth ?? 1 });
     const { ref, refs, commitOid } = await readClonedTip(gitDir);
     if (commitOid === null) throw emptyOf(request);
     const { objectFormat } = await readStoreConfig(gitDir);
@@ -246,15 +250,31 @@ async function createStore(request: StoreRequest): Promise<StoreState> {
   }
 }
 
+/** Two requests at an http server: refs, pack. Null: git is to do it, and nothing was made. */
+async function cloneByWireIfPossible(
+  request: StoreRequest,
+  gitDir: string,
+): Promise<true | null> {
+  try {
+    await cloneByWire(request, gitDir);
+    return true;
+  } catch (error) {
+    if (!isForGit(error)) throw error;
+    await removeTree(gitDir);
+    logger("git").info("Cloning with git", { cause: error.message });
+    return null;
+  }
+}
+
 /**
  * Three requests at an http server: capabilities, refs, pack. Whole history where the server cannot
- * give less.
+ * give less. Whether the server left out what the filter says.
  */
 async function clone(
   request: StoreRequest,
   gitDir: string,
   options: { readonly depth: number | null },
-): Promise<{ filtered: boolean }> {
+): Promise<boolean> {
   try {
     const { stderr } = await runTransfer([
       "clone",
@@ -273,7 +293,7 @@ async function clone(
       gitDir,
     ], transferOptions(request, gitDir, [request.credentials]));
     // upload-pack without uploadpack.allowFilter, or an old server (fetch-pack.c).
-    return { filtered: !/filtering not recognized by server/.test(stderr) };
+    return !/filtering not recognized by server/.test(stderr);
   } catch (error) {
     if (options.depth === null || gitCauseOf(error) !== "shallow-unsupported") throw error;
     await removeTree(gitDir);

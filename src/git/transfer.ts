@@ -98,8 +98,7 @@ async function transferAs(
     return { ...output, login };
   } catch (error) {
     if (!stalled.signal.aborted || signal?.aborted === true) throw error;
-    const said = `fatal: nothing arrived for ${STALL_MS / 1000} s`;
-    throw new GitError(args[0] ?? "", TERMINATED, said);
+    throw stalledError(args[0] ?? "");
   } finally {
     guard.stop();
   }
@@ -107,6 +106,11 @@ async function transferAs(
 
 /** The shell's status for a process that SIGTERM ended. */
 const TERMINATED = 143;
+
+/** Of a transfer that was ended by the rule above. */
+export function stalledError(command: string): GitError {
+  return new GitError(command, TERMINATED, `fatal: nothing arrived for ${STALL_MS / 1000} s`);
+}
 
 class StallGuard {
   readonly #options: TransferOptions;

@@ -21,13 +21,14 @@
 
 import { LRUCache } from "lru-cache";
 import { Failure, messageOf } from "../failure.ts";
-import { CatFile, CollectingSink, type ObjectInfo, type ObjectSink } from "../git/cat_file.ts";
+import { CatFile, type ObjectInfo } from "../git/cat_file.ts";
 import { gitFailure } from "../git/errors.ts";
 import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
-import type { ObjectFormat, Oid } from "../git/oid.ts";
-import type { PackReader } from "../git/pack_reader.ts";
+import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
+import type { Arriving, PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import type { BaseStore } from "../snapshot/store.ts";
+import { ContentSink } from "./content_sink.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
 import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
@@ -100,6 +101,8 @@ export class Hydrator {
   readonly #running = new Set<Promise<void>>();
   /** Ends when the packs that no hydrator has finished with are sized; null: no mount yet. */
   #recovered: Promise<void> | null = null;
+  /** Packs of which objects have come and not all. */
+  readonly #arriving = new Set<string>();
   #timer: number | null = null;
   #progressAt = 0;
 
@@ -167,15 +170,19 @@ export class Hydrator {
 
   async #serve(oid: Oid, waiter: Waiter, treeOid: Oid | null): Promise<void> {
     const { mount, need } = waiter;
+    // While packs arrive the mounts read what they wait for by themselves, and git sees none of it.
+    const underWay = this.#arriving.size > 0 && this.#fetches.has(oid);
     const here = need === "size"
-      ? await this.#answerSize(oid, mount)
-      : await this.#answerContent(oid, mount);
+      ? await this.#answerSize(oid, mount, underWay)
+      : !underWay && await this.#answerContent(oid, mount);
     if (here) return;
     const fetching = this.#fetches.get(oid);
     if (fetching !== undefined) {
       fetching.waiters.push(waiter);
       return;
     }
+    // Its fetch has ended meanwhile.
+    if (underWay) return await this.#serve(oid, waiter, treeOid);
     const miss = { oid, mount, waiters: [waiter] };
     this.#fetches.set(oid, miss);
     const others = treeOid === null ? null : await this.#others(oid, mount, treeOid);
@@ -185,8 +192,8 @@ export class Hydrator {
     this.#schedule();
   }
 
-  async #answerSize(oid: Oid, mount: Mount): Promise<boolean> {
-    const sizes = await this.#look([oid], mount);
+  async #answerSize(oid: Oid, mount: Mount, underWay: boolean): Promise<boolean> {
+    const sizes = underWay ? this.#inPacks([oid]).sizes : await this.#look([oid], mount);
     this.#tellSizes(sizes);
     return sizes.length > 0;
   }
@@ -263,6 +270,16 @@ export class Hydrator {
 
   /** Sizes of those that are here. Rejects when git fails. */
   async #look(oids: readonly Oid[], mount: Mount): Promise<[Oid, number][]> {
+    const { sizes, others } = this.#inPacks(oids);
+    if (others.length === 0) return sizes;
+    const infos = await Promise.all(mount.checker.requestMany(others, null));
+    infos.forEach((info, i) => {
+      if (info !== null) sizes.push([others[i] as Oid, info.sizeBytes]);
+    });
+    return sizes;
+  }
+
+  #inPacks(oids: readonly Oid[]): { sizes: [Oid, number][]; others: Oid[] } {
     const sizes: [Oid, number][] = [];
     const others: Oid[] = [];
     for (const oid of oids) {
@@ -270,12 +287,7 @@ export class Hydrator {
       if (size === undefined) others.push(oid);
       else sizes.push([oid, size]);
     }
-    if (others.length === 0) return sizes;
-    const infos = await Promise.all(mount.checker.requestMany(others, null));
-    infos.forEach((info, i) => {
-      if (info !== null) sizes.push([others[i] as Oid, info.sizeBytes]);
-    });
-    return sizes;
+    return { sizes, others };
   }
 
   /** The known ones: those found lately, which may not be in the base yet, and those kept. */
@@ -328,15 +340,33 @@ export class Hydrator {
   }
 
   async #fetch(batch: Batch): Promise<void> {
-    const { source, emit } = this.#options;
+    const { source, emit, objectFormat } = this.#options;
     const started = performance.now();
-    const options = { onProgress: () => this.#tellProgress(), signal: this.#stopping.signal };
+    const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
+    const noteArrival = () => {
+      for (const { lookahead } of mounts) lookahead.noteArrival();
+    };
+    const arriving = new Set<string>();
+    const sizes = new Map<Oid, number>();
+    const options: FetchOptions = {
+      onProgress: () => this.#tellProgress(),
+      onArriving: (objects) => {
+        arriving.add(objects.path);
+        for (const [oid, size] of sizesOf(objects, objectFormat)) sizes.set(oid, size);
+        this.#arriving.add(objects.path);
+        this.#options.packs.addArriving(objects);
+        emit({ kind: "arriving", ...objects }, []);
+        noteArrival();
+      },
+      signal: this.#stopping.signal,
+    };
     let packBytes = 0;
     let failure: string | null = null;
     const packs: string[] = [];
     const take = (fetched: Fetched) => {
       packs.push(...fetched.packs);
       packBytes += fetched.packBytes;
+      if (!fetched.arrived) sizes.clear();
       for (const oid of fetched.lost) this.#lost.set(oid, true);
       this.#askAgain(batch, fetched.left);
     };
@@ -346,6 +376,7 @@ export class Hydrator {
       await fetching;
     } catch (error) {
       failure = messageOf(error);
+      sizes.clear();
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
       // Lookahead may ask for what a full disk has no room for; who waits asked for less.
       const waited = [...batch.misses.values()].filter(({ waiters }) => waiters.length > 0);
@@ -359,12 +390,15 @@ export class Hydrator {
       }
     }
     const durationMs = Math.round(performance.now() - started);
+    for (const path of arriving) {
+      this.#arriving.delete(path);
+      this.#options.packs.endArriving(path);
+    }
     this.#options.packs.expectPacks();
     // First of all: the mounts can read by themselves what has come.
-    emit({ kind: "arrived" }, []);
-    const mounts = new Set([...batch.misses.values()].map(({ mount }) => mount));
-    for (const { lookahead } of mounts) lookahead.noteArrival();
-    const { found, looked } = await this.#afterFetch(batch, failure);
+    emit({ kind: "arrived", paths: [...arriving] }, []);
+    noteArrival();
+    const { found, looked } = await this.#afterFetch(batch, sizes, failure);
     if (looked) this.#tellSized(packs);
     emit({
       kind: "hydrated",
@@ -450,6 +484,7 @@ export class Hydrator {
   /** Answers everybody who waited for the batch: how many are here now, if all were looked at. */
   async #afterFetch(
     batch: Batch,
+    known: ReadonlyMap<Oid, number>,
     failure: string | null,
   ): Promise<{ found: number; looked: boolean }> {
     const misses = [...batch.misses.values()];
@@ -461,7 +496,7 @@ export class Hydrator {
         // Wants that came meanwhile have their turn.
         if (at > 0) await new Promise((resolve) => setTimeout(resolve));
         const part = ofMount.slice(at, at + LOOKED_AT_ONCE);
-        const answered = await this.#answer(part, mount, failure);
+        const answered = await this.#answer(part, mount, known, failure);
         found += answered.found;
         looked &&= answered.looked;
       }
@@ -472,13 +507,20 @@ export class Hydrator {
   async #answer(
     misses: readonly Miss[],
     mount: Mount,
+    known: ReadonlyMap<Oid, number>,
     failure: string | null,
   ): Promise<{ found: number; looked: boolean }> {
-    let sizes: [Oid, number][] = [];
+    const sizes: [Oid, number][] = [];
+    const others: Oid[] = [];
+    for (const { oid } of misses) {
+      const size = known.get(oid);
+      if (size === undefined) others.push(oid);
+      else sizes.push([oid, size]);
+    }
     let looked = true;
     let cause = failure;
     try {
-      sizes = await this.#look(misses.map(({ oid }) => oid), mount);
+      for (const found of await this.#look(others, mount)) sizes.push(found);
     } catch (error) {
       looked = false;
       cause = messageOf(error);
@@ -517,6 +559,17 @@ export class Hydrator {
   }
 }
 
+function* sizesOf(
+  { oids, sizes }: Arriving,
+  format: ObjectFormat,
+): Generator<[Oid, number]> {
+  const bytes = new Uint8Array(oids);
+  const each = OID_BYTES[format];
+  for (const [i, size] of new Float64Array(sizes).entries()) {
+    yield [hexOf(bytes, i * each, each), size];
+  }
+}
+
 /** Whether another form of the request may fare better: not when nobody answers. */
 function isWorthAnotherTry(error: unknown, signal: AbortSignal | undefined): boolean {
   if (signal?.aborted === true) return false;
@@ -528,35 +581,4 @@ function leastBusy(readers: readonly CatFile[]): CatFile {
   let best = readers[0] as CatFile;
   for (const reader of readers) if (reader.queued < best.queued) best = reader;
   return best;
-}
-
-/** A small blob into memory, a big one into a file. */
-class ContentSink implements ObjectSink {
-  readonly #collect = new CollectingSink();
-  #spool: ObjectSink | null = null;
-
-  constructor(
-    readonly oid: Oid,
-    readonly mountId: number,
-    readonly spools: SpoolDirectory,
-  ) {}
-
-  get collected(): Uint8Array<ArrayBuffer> {
-    return this.#collect.bytes;
-  }
-
-  /** The mounts that wait for the file this was writing. */
-  abandon(): number[] {
-    return this.#spool === null ? [] : this.spools.abandon(this.oid, this.#spool);
-  }
-
-  start(info: ObjectInfo): void {
-    if (info.sizeBytes > SPOOL_BYTES) {
-      this.#spool = this.spools.create(this.oid, info.sizeBytes, this.mountId);
-    } else this.#collect.start(info);
-  }
-
-  chunk(bytes: Uint8Array): void | Promise<void> {
-    return this.#spool === null ? this.#collect.chunk(bytes) : this.#spool.chunk(bytes);
-  }
 }

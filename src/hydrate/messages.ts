@@ -1,6 +1,7 @@
 /** What the hydrator worker is asked and what it answers. Plain data: it crosses threads. */
 
 import type { Oid } from "../git/oid.ts";
+import type { Arriving } from "../git/pack_reader.ts";
 
 /** size: how long the blob is. content: its bytes. */
 export type Need = "size" | "content";
@@ -98,6 +99,13 @@ export interface Progress {
 /** Packs have come into the store: what waits may be there. Its answer comes all the same. */
 export interface Arrived {
   readonly kind: "arrived";
+  /** Where they were arriving, if anything was said of them. */
+  readonly paths: readonly string[];
+}
+
+/** Objects of a pack that is being received can be read. */
+export interface ArrivingObjects extends Arriving {
+  readonly kind: "arriving";
 }
 
 /** One fetch ended; for the log and the counters. */
@@ -125,4 +133,5 @@ export type HydratorEvent =
   | Unavailable
   | Progress
   | Arrived
+  | ArrivingObjects
   | Hydrated;

@@ -1,5 +1,6 @@
 /** Entry of the hydrator worker: one per store. Runs git; no ffi; its store's folder only. */
 
+import { setupLog } from "../log.ts";
 import { GitFetch } from "../git/fetch.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
@@ -67,6 +68,7 @@ async function handle(request: HydratorRequest): Promise<void> {
   }
 }
 
+setupLog();
 self.onmessage = ({ data }) => {
   handle(data);
 };

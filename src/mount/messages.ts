@@ -5,6 +5,7 @@
 
 import type { Need } from "../hydrate/messages.ts";
 import type { Oid } from "../git/oid.ts";
+import type { Arriving } from "../git/pack_reader.ts";
 
 export interface MountConfig {
   readonly repoId: string;
@@ -51,7 +52,9 @@ export type MountCommand =
   | { readonly kind: "sizes"; readonly oids: string; readonly sizes: ArrayBuffer }
   | { readonly kind: "contents"; readonly oid: Oid; readonly bytes: ArrayBuffer }
   /** Packs have come into the store. */
-  | { readonly kind: "arrived" }
+  | { readonly kind: "arrived"; readonly paths: readonly string[] }
+  /** Objects of a pack that is being received can be read. */
+  | ({ readonly kind: "arriving" } & Arriving)
   | {
     readonly kind: "spool";
     readonly oid: Oid;

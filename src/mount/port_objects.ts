@@ -11,8 +11,8 @@
 
 import { LRUCache } from "lru-cache";
 import { ERRNO, FsError } from "../errno.ts";
-import { type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
-import type { PackReader } from "../git/pack_reader.ts";
+import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
+import type { Arriving, PackReader } from "../git/pack_reader.ts";
 import type { Need } from "../hydrate/messages.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { closeFd, O, openFd, preadFull } from "../sys/mod.ts";
@@ -58,6 +58,11 @@ export class PortObjects implements Objects {
   });
   // Not `max`: that would make room for all of them at once, some 10 ms of every mount's start.
   readonly #sizes = new LRUCache<Oid, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
+  /**
+   * Sizes of what has arrived in packs that are not complete: the base keeps them when they are,
+   * and what is in the base counts as being here.
+   */
+  readonly #arrivingSizes = new Map<Oid, number>();
   #untold: [Oid, number][] = [];
   /** Blobs read from packs since the last want. */
   #read = 0;
@@ -103,7 +108,7 @@ export class PortObjects implements Objects {
   }
 
   sizeAtHand(blobOid: Oid): number | undefined {
-    const cached = this.#sizes.get(blobOid);
+    const cached = this.#sizes.get(blobOid) ?? this.#arrivingSizes.get(blobOid);
     if (cached !== undefined) return cached;
     const kept = this.#base.size(blobOid);
     if (kept !== undefined) this.#sizes.set(blobOid, kept);
@@ -114,7 +119,7 @@ export class PortObjects implements Objects {
     const known = new Map<Oid, number>();
     const others: Oid[] = [];
     for (const oid of blobOids) {
-      const size = this.#sizes.get(oid);
+      const size = this.#sizes.get(oid) ?? this.#arrivingSizes.get(oid);
       if (size === undefined) others.push(oid);
       else known.set(oid, size);
     }
@@ -184,8 +189,11 @@ export class PortObjects implements Objects {
       case "contents":
         this.#contents.set(command.oid, new Uint8Array(command.bytes));
         return [this.#answered(waitKey("content", command.oid))];
+      case "arriving":
+        return this.#acceptArriving(command);
       case "arrived":
         // Some of it may be there now; the answers come nevertheless.
+        for (const path of command.paths) this.#packs.endArriving(path);
         this.#packs.expectPacks();
         return [...this.#asked].filter((key) => !key.startsWith("tree:"));
       case "spool":
@@ -223,6 +231,22 @@ export class PortObjects implements Objects {
     this.#base.close();
   }
 
+  /** What waits and can be read now, while the rest of its pack arrives; its answer comes later. */
+  #acceptArriving(arriving: Arriving): string[] {
+    this.#packs.addArriving(arriving);
+    const oids = new Uint8Array(arriving.oids);
+    const bytes = OID_BYTES[this.#format];
+    const keys: string[] = [];
+    for (const [i, size] of new Float64Array(arriving.sizes).entries()) {
+      const oid = hexOf(oids, i * bytes, bytes);
+      this.#arrivingSizes.set(oid, size);
+      for (const key of [waitKey("size", oid), waitKey("content", oid)]) {
+        if (this.#asked.has(key)) keys.push(key);
+      }
+    }
+    return keys;
+  }
+
   /** From the packs, with the bytes. */
   #findSize(oid: Oid): number | undefined {
     const bytes = this.#packs.read(oid, "blob", SIZE_BY_READING_BYTES);
@@ -236,6 +260,7 @@ export class PortObjects implements Objects {
     return Array.from(sizes, (size, i) => {
       const oid = this.#oidAt(oids, i);
       this.#sizes.set(oid, size);
+      this.#arrivingSizes.delete(oid);
       return this.#answered(waitKey("size", oid));
     });
   }

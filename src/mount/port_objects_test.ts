@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
+import { deflateSync } from "node:zlib";
 import { fakeOid, rawTree } from "../../tests/fakes/fake_objects.ts";
 import { objectOid, Random } from "../../tests/support/git_objects.ts";
 import { git, run, tempDir } from "../../tests/support/run.ts";
 import { ERRNO, FsError } from "../errno.ts";
-import { type Oid, oid } from "../git/oid.ts";
+import { bytesOfOid, type Oid, oid } from "../git/oid.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
-import { OBJECT_BYTES_MAX, PackReader } from "../git/pack_reader.ts";
+import { OBJECT_BYTES_MAX } from "../git/pack_object.ts";
+import { PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
 import type { MountCommand, MountEvent } from "./messages.ts";
@@ -271,7 +273,7 @@ Deno.test("packs that have come: who waits is woken, what is there is read, the 
   h.asked.length = 0;
   assert.equal(read(h.objects, later, 0, 10), undefined, "nobody said that it has come");
   const keys = [`size:${later}`, `content:${later}`, `size:${OTHER}`];
-  assert.deepEqual(h.objects.accept({ kind: "arrived" }), keys);
+  assert.deepEqual(h.objects.accept({ kind: "arrived", paths: [] }), keys);
   assert.equal(h.objects.size(later, trees), 5);
   assert.equal(read(h.objects, later, 0, 10), "later");
   assert.equal(h.objects.size(OTHER, trees), undefined);
@@ -280,6 +282,40 @@ Deno.test("packs that have come: who waits is woken, what is there is read, the 
   h.objects.accept(sizes([later, 5]));
   h.objects.accept(contents(later, "later"));
   assert.equal(read(h.objects, later, 0, 10), "later");
+});
+
+Deno.test("what arrives is read from the file it arrives in, and its size is not told yet", async () => {
+  await using h = await harness();
+  const blob = bytesOf("arriving");
+  const later = oid(objectOid("blob", blob, "sha1"));
+  const never = oid(objectOid("blob", bytesOf("never"), "sha1"));
+  assert.equal(h.objects.size(later, trees), undefined);
+  assert.equal(read(h.objects, later, 0, 10), undefined);
+  assert.equal(read(h.objects, never, 0, 10), undefined);
+  h.asked.length = 0;
+  // An entry of a pack: a type, a size, a zlib stream. The second one is not what it is called.
+  const entry = new Uint8Array([0x30 | blob.length, ...deflateSync(blob)]);
+  const path = h.dir.at("arriving");
+  await Deno.writeFile(path, new Uint8Array([...new Uint8Array(12), ...entry, ...entry]));
+  const arriving: MountCommand = {
+    kind: "arriving",
+    path,
+    oids: Uint8Array.from([later, never].flatMap((each) => [...bytesOfOid(each)])).buffer,
+    offsets: Float64Array.of(12, 12 + entry.length).buffer,
+    sizes: Float64Array.of(blob.length, blob.length).buffer,
+  };
+  const keys = [`size:${later}`, `content:${later}`, `content:${never}`];
+  assert.deepEqual(h.objects.accept(arriving), keys);
+  assert.equal(h.objects.size(later, trees), blob.length);
+  assert.deepEqual(h.objects.sizesAtHand([later]), new Map([[later, blob.length]]));
+  assert.equal(read(h.objects, later, 0, 10), "arriving");
+  assert.equal(read(h.objects, never, 0, 10), undefined, "its hash is another");
+  h.objects.tellSizes();
+  assert.deepEqual(h.asked, [], "the base keeps what is in a pack that is complete");
+  await Deno.remove(path);
+  assert.deepEqual(h.objects.accept({ kind: "arrived", paths: [path] }), keys);
+  assert.equal(read(h.objects, later, 0, 10), undefined);
+  assert.equal(h.objects.size(later, trees), blob.length, "a size is never unknown again");
 });
 
 Deno.test("what was read here is told with the next want", async () => {

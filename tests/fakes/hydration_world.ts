@@ -107,6 +107,7 @@ export class FakeSource implements ObjectSource {
       packs: [`pack-${this.calls.length}`],
       lost: [],
       left: [],
+      arrived: false,
       ...said,
     };
   }

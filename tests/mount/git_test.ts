@@ -245,7 +245,8 @@ mountTest("git: a token is used later and is nowhere but in its file", async (la
   const repo = await sized();
   await lab.share(repo.gitDir, "repo");
   const server = lab.serve({ login: LOGIN });
-  let daemon: Daemon = await lab.startDaemon();
+  // This one leaves the connecting to git; the next one connects by itself.
+  let daemon: Daemon = await lab.startDaemon({ under: ["env", "GIT_ALLOW_PROTOCOL=http"] });
   const seen: string[] = [];
   const mountPoint = await lab.mount(server.url("repo", LOGIN), "repo", "--wait=history");
   // The list of processes while a cold read hangs at the server shows every git there is.

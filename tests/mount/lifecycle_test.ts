@@ -111,6 +111,11 @@ mountTest("lifecycle: sizes that a kill has lost cost no second download", async
   await lab.sh('cat "$1"/*', [`${mountPoint}/${repo.samplePath.replace(/\/[^/]*$/, "")}`]);
   const first = server.counters().wants;
   assert.ok(first > 0 && first < repo.fileCount, `${first} wants`);
+  // It is read before its pack is complete, and a kill then loses it.
+  await waitFor(
+    async () => (await daemon.logged("Batch hydrated")).length > 0,
+    "end of the fetch",
+  );
   Deno.kill(daemon.pid, "SIGKILL");
   await daemon.ended();
   // As if it had been killed before they were kept, which happens in another thread.

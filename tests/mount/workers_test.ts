@@ -21,6 +21,7 @@ async function attempt(work: () => unknown): Promise<Outcome> {
     return error instanceof Deno.errors.NotCapable ? "no" : String(error);
   }
 }
+const REMOTE_PORT = 9;
 export async function probe(dir: string, other: string, file: string): Promise<void> {
   const command = (name: string, ...args: string[]) =>
     new Deno.Command(name, { args, stdout: "null", stderr: "null", clearEnv: true }).output();
@@ -37,6 +38,7 @@ export async function probe(dir: string, other: string, file: string): Promise<v
     "run sh": await attempt(() => command("sh", "-c", "true")),
     "run ssh": await attempt(() => command("ssh", "-V")),
     "connect": await attempt(() => Deno.connect({ hostname: "127.0.0.1", port: 80 })),
+    "connect to the remote": await attempt(async () => (await Deno.connect({ hostname: "127.0.0.1", port: REMOTE_PORT })).close()),
     "listen": await attempt(() => Deno.listen({ port: 0 }).close()),
     "connect to the host of the socket": await attempt(() => Deno.connect({ hostname: "localhost", port: 80 })),
     "ffi": await attempt(() => Deno.dlopen("libc.so.6", { getpid: { parameters: [], result: "i32" } })),
@@ -73,7 +75,9 @@ const root = Deno.args[0];
 const layout = layoutOf(root);
 const store = layout.store("own");
 const ended = (cause) => { console.error(cause); Deno.exit(1); };
-const options = { layout: store, hydrationConcurrency: 1, onFetched() {}, onCrash: ended };
+const options = {
+  layout: store, remoteUrl: "http://127.0.0.1:9/x", hydrationConcurrency: 1, onFetched() {}, onCrash: ended,
+};
 new StoreWorkers(options).start("sha1");
 new MountHandle({
   repoId: "0123456789abcdef", repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
@@ -105,6 +109,7 @@ const CONFINED = {
   "read /etc/passwd": "no",
   "run ssh": "no",
   "connect": "no",
+  "connect to the remote": "no",
   "listen": "no",
   "connect to the host of the socket": "no",
   "env SECRET": "no",
@@ -138,10 +143,14 @@ Deno.test("workers: what each may do in a compiled program", () =>
     const { stdout } = await run(`${checkout}/dist/afs`, [root], { env: { AFS_SECRET: "secret" } });
     const outcomes = JSON.parse(stdout);
     const store = { ...CONFINED, "run git": "yes", "ffi": "no", "env PATH": "no" };
+    assert.equal(outcomes.indexer["connect to the remote"], "no");
     for (const name of ["hydrator", "indexer"]) {
       // Git runs any command that its configuration names, so a shell beside it opens nothing more.
       delete outcomes[name]["run sh"];
-      assert.deepEqual(outcomes[name], store, name);
+      // There is no server, but the hydrator may look for it.
+      const remote = outcomes[name]["connect to the remote"];
+      if (name === "hydrator") assert.match(remote, /refused/);
+      assert.deepEqual({ ...outcomes[name], "connect to the remote": "no" }, store, name);
     }
     // Only this one may use ffi, which reaches everything: it sees names and oids, no packs.
     assert.deepEqual(outcomes.mount, {
