@@ -57,3 +57,12 @@ export function isSafeName(name: string): boolean {
   return name.length > 0 && name.length <= NAME_MAX_BYTES && name !== "." && name !== ".." &&
     !name.includes("/") && !name.includes("\0");
 }
+
+/** The directory of a path; of a name in the root, and of the root, "". */
+export function parentOf(path: RepoPath): RepoPath {
+  return path.slice(0, Math.max(0, path.lastIndexOf("/"))) as RepoPath;
+}
+
+export function baseNameOf(path: RepoPath): Name {
+  return path.slice(path.lastIndexOf("/") + 1) as Name;
+}

@@ -17,6 +17,7 @@ import { removeRepoCommand } from "./remove_repo.ts";
 import { Interrupted } from "./session.ts";
 import { setRefreshCommand } from "./set_refresh.ts";
 import { statusCommand } from "./status.ts";
+import { switchCommand } from "./switch.ts";
 import { unmountCommand } from "./unmount.ts";
 import { versionText } from "./version.ts";
 
@@ -86,6 +87,7 @@ export function makeProgram(): Command {
     removeRepoCommand(),
     listReposCommand(),
     statusCommand(),
+    switchCommand(),
     fetchCommand(),
     setRefreshCommand(),
     daemonCommand(),

@@ -34,6 +34,11 @@ export function say(text: string): void {
   write(Deno.stderr, `afs: ${redact(text)}\n`);
 }
 
+/** A message in another program's words. */
+export function sayPlain(text: string): void {
+  write(Deno.stderr, `${redact(text)}\n`);
+}
+
 export type FieldValue = string | number | boolean | null;
 
 /** `a=1 b=two c="with blank"`; null is `unknown`. */

@@ -29,7 +29,8 @@ type OfflineVerb =
   | "remove-repo"
   | "add-repo"
   | "fetch"
-  | "set-refresh";
+  | "set-refresh"
+  | "switch";
 
 /** A daemon that starts or stops holds the lock without an answer for this long at most. */
 const LOCK_WAIT_MS = 15_000;
@@ -102,7 +103,7 @@ export class Session {
       return { result: await this.#tellDaemon(result as Result<"add-repo">) as Result<V> };
     }
     // Nor are these: they change nothing, or only what has locks of its own.
-    if (verb === "list-repos" || verb === "status" || verb === "fetch") {
+    if (["list-repos", "status", "fetch", "switch"].includes(verb)) {
       return { result: await this.#serve(verb, params) };
     }
     // Nothing was ever registered: no state root is made to say so.

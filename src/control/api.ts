@@ -155,6 +155,38 @@ const SetRefreshParams = v.strictObject({
   seconds: v.nullable(v.pipe(whole, v.minValue(1), v.maxValue(7 * 24 * 3600))),
 });
 
+const SwitchParams = v.strictObject({
+  repo: Selector,
+  /** A branch, or what names a commit. */
+  target: text,
+  /** `git var GIT_COMMITTER_IDENT` of who asks; null: unknown. */
+  committer: nullableText,
+});
+
+const SwitchHead = { commitOid: v.string(), treeOid: v.string(), ref: v.nullable(v.string()) };
+const SwitchResult = v.variant("outcome", [
+  v.object({
+    repo: v.string(),
+    mountPoint: v.string(),
+    outcome: v.literal("switched"),
+    head: v.object(SwitchHead),
+    /** `follows`: the remote's branch that it was made from, e.g. `origin/topic`. */
+    target: v.object({ ...SwitchHead, name: v.string(), follows: v.nullable(v.string()) }),
+    /** Paths that differ. */
+    changed: whole,
+  }),
+  /** Nothing was changed: `git switch` is to do it, or to refuse. */
+  v.object({
+    repo: v.string(),
+    mountPoint: v.string(),
+    outcome: v.literal("handed-over"),
+    reason: v.string(),
+    /** The target is no branch, for which `git switch` wants `--detach`. */
+    detach: v.boolean(),
+  }),
+]);
+export type SwitchResult = v.InferOutput<typeof SwitchResult>;
+
 const RepoAt = v.object({ repo: v.string(), mountPoint: v.string() });
 export type RepoAt = v.InferOutput<typeof RepoAt>;
 
@@ -174,6 +206,7 @@ export const VERBS = {
     params: SetRefreshParams,
     result: v.object({ ...RepoAt.entries, remoteRefresh: v.string() }),
   },
+  switch: { params: SwitchParams, result: SwitchResult },
   "list-repos": { params: None, result: v.object({ repos: v.array(RepoSummary) }) },
   status: {
     params: v.strictObject({ repo: v.nullable(Selector) }),

@@ -25,7 +25,7 @@ import { parseRemote, storeIdOf } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
-import { acquire, type AcquireProgress, newRepoId } from "../repo/acquire.ts";
+import { acquire, newRepoId } from "../repo/acquire.ts";
 import {
   checkMountPoint,
   checkName,
@@ -38,10 +38,12 @@ import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
 import { removeRepo } from "../repo/remove.ts";
+import { recoverSwitch } from "../repo/switch_intent.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
-import type { MountResult, Params, Progress, Result, Selector } from "../control/api.ts";
+import type { MountResult, Params, Result, Selector } from "../control/api.ts";
 import type { Context, Handlers } from "../control/server.ts";
+import { AcquireSteps } from "./acquire_steps.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
@@ -49,9 +51,10 @@ import type { RefreshTasks } from "./refresh_tasks.ts";
 import { fetchRepo, setRefresh } from "./refresh_verbs.ts";
 import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
+import { handedOver, type SwitchableMounts, switchTo } from "./switches.ts";
 
 /** What the verbs need of `Mounts`. */
-export interface MountTable {
+export interface MountTable extends SwitchableMounts {
   requestCount(repoId: string): number | null;
   mount(record: RepoRecord): Promise<void>;
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
@@ -268,6 +271,26 @@ export class Service implements Handlers {
       return Promise.resolve(setRefresh(record, params, this.#options));
     });
 
+  readonly switch = async (
+    params: Params<"switch">,
+    context: Context,
+  ): Promise<Result<"switch">> => {
+    const found = this.#find(params.repo, { inside: true });
+    const { name: repo, mountPoint } = found;
+    const { live, layout } = this.#options;
+    if (live === null || !this.#isMounted(found)) {
+      throw new Failure("not-mounted", `Cannot switch: ${mountPoint} is not mounted`);
+    }
+    if (params.repo.by === "dir" && params.repo.dir !== mountPoint) {
+      return { repo, mountPoint, ...handedOver("it is another work tree, inside the mount") };
+    }
+    return await this.#withRepo({ by: "name", name: repo }, context, async (before) => {
+      const record = await this.#settled(before);
+      const parts = { layout, registry: this.#registry, mounts: live.mounts };
+      return { repo, mountPoint, ...await switchTo(record, parts, params) };
+    });
+  };
+
   readonly "list-repos" = (): Promise<Result<"list-repos">> => {
     const repos = this.#registry.all().map((record) => ({
       repo: record.name,
@@ -483,7 +506,8 @@ export class Service implements Handlers {
   }
 
   /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */
-  async #mountRegistered(record: RepoRecord): Promise<void> {
+  async #mountRegistered(before: RepoRecord): Promise<void> {
+    const record = await recoverSwitch(before, this.#layout, this.#registry);
     const { name: repo, mountPoint } = record;
     let made: HostPath[] = [];
     try {
@@ -560,31 +584,4 @@ function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): 
 function baseName(dir: string): string {
   // "/" has none; checkMountPoint refuses it.
   return dir.slice(dir.lastIndexOf("/") + 1).trim() || "root";
-}
-
-const PHASES = {
-  check: "Checking",
-  fetch: "Fetching the newest commit",
-  prepare: "Preparing the work tree",
-} as const;
-
-/** Turns events of an acquisition into progress: one line per phase, percent within. */
-class AcquireSteps {
-  readonly #onProgress: (progress: Omit<Progress, "kind">) => void;
-  #last = "";
-
-  constructor(onProgress: (progress: Omit<Progress, "kind">) => void) {
-    this.#onProgress = onProgress;
-  }
-
-  show({ phase, state, transfer }: AcquireProgress): void {
-    if (state === "asked" || state === "end") return;
-    const percent = transfer?.percent ?? null;
-    const text = state === "waiting" ? "Waiting for another fetch" : PHASES[phase];
-    const line = `${text} ${percent}`;
-    // git reports several times a second without news.
-    if (line === this.#last) return;
-    this.#last = line;
-    this.#onProgress({ phase: text, percent });
-  }
 }

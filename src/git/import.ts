@@ -14,11 +14,11 @@
 
 import { Failure, messageOf } from "../failure.ts";
 import type { HostPath } from "../path.ts";
-import { CatFile, CollectingSink, type ObjectInfo } from "./cat_file.ts";
+import { CatFile } from "./cat_file.ts";
 import { removeIfExists } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import { gitText, runGit, type RunOptions, spawnGit } from "./process.ts";
-import { parseTree, type TreeEntry } from "./tree.ts";
+import { TreeReader } from "./tree_reader.ts";
 import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
 
 export interface ImportOptions {
@@ -46,8 +46,6 @@ export interface TreeDifference {
 const TIMEOUT_MS = 300_000;
 const PACK_BYTES_MAX = 4 * 1024 ** 3;
 const LIST_BYTES_MAX = 64 * 1024 ** 2;
-/** Some 100,000 entries. */
-const TREE_BYTES_MAX = 8 * 1024 ** 2;
 /** Two trees that were compared. */
 const PAIRS_MAX = 500_000;
 const TREES_AT_ONCE = 64;
@@ -90,7 +88,7 @@ export async function treeDifference(
   from: Oid,
   to: Oid,
 ): Promise<TreeDifference> {
-  const trees = new Trees(options);
+  const trees = new TreeReader(options);
   // What is no file may let git wait for ever.
   const signal = AbortSignal.any([AbortSignal.timeout(TIMEOUT_MS), ...signals(options)]);
   const onAbort = () => trees.close();
@@ -115,7 +113,7 @@ interface Pair {
   readonly to: Oid;
 }
 
-async function walkDifference(trees: Trees, from: Oid, to: Oid): Promise<TreeDifference> {
+async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<TreeDifference> {
   const treeOids = new Set<Oid>();
   const blobOids = new Set<Oid>();
   const queue: Pair[] = from === to ? [] : [{ from, to }];
@@ -147,58 +145,6 @@ async function walkDifference(trees: Trees, from: Oid, to: Oid): Promise<TreeDif
     }
   }
   return { treeOids: [...treeOids], blobOids: [...blobOids] };
-}
-
-/** Trees from the view and, where it has them not, from the user's git directory. */
-class Trees {
-  readonly #format: ObjectFormat;
-  readonly #view: CatFile;
-  readonly #user: CatFile;
-
-  constructor({ dir, viewDir, objectFormat }: ImportOptions) {
-    const { gitDir, owner, workTree } = dir;
-    this.#format = objectFormat;
-    this.#view = new CatFile(viewDir, "contents");
-    this.#user = new CatFile(gitDir as HostPath, "contents", { owner, workTree });
-  }
-
-  /** Null for null and, when only `ours` are looked at, for what is not there. Rejects otherwise. */
-  async read(
-    oids: readonly (Oid | null)[],
-    { ours }: { readonly ours: boolean },
-  ): Promise<(readonly TreeEntry[] | null)[]> {
-    return await Promise.all(oids.map(async (oid) => {
-      if (oid === null) return null;
-      const raw = await this.#readIn(this.#view, oid);
-      if (raw !== null || ours) return raw === null ? null : this.#parse(raw);
-      const theirs = await this.#readIn(this.#user, oid);
-      if (theirs === null) throw new Error(`${oid} is not there`);
-      return this.#parse(theirs);
-    }));
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([this.#view.close(), this.#user.close()]);
-  }
-
-  #parse(raw: Uint8Array): readonly TreeEntry[] {
-    return parseTree(raw, this.#format).entries;
-  }
-
-  async #readIn(git: CatFile, oid: Oid): Promise<Uint8Array | null> {
-    const sink = new TreeSink();
-    return await git.request(oid, sink) === null ? null : sink.bytes;
-  }
-}
-
-/** Refuses what is no tree, or one that nobody would wait for. */
-class TreeSink extends CollectingSink {
-  override start(info: ObjectInfo): void {
-    if (info.type !== "tree" || info.sizeBytes > TREE_BYTES_MAX) {
-      throw new Failure("failed", "Cannot read the trees of HEAD: one is none, or too large");
-    }
-    super.start(info);
-  }
 }
 
 /**

@@ -5,7 +5,8 @@
 
 import { isOid, type Oid } from "./oid.ts";
 import { GitError, gitText, runGit } from "./process.ts";
-import { probeOptions, TIMEOUT_MS, type UserGitDir } from "./user_git_dir.ts";
+import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
+import { runShell } from "./user_shell.ts";
 
 export interface ShallowEdit {
   readonly add: readonly string[];
@@ -49,7 +50,8 @@ export async function editShallow(dir: UserGitDir, { add, remove }: ShallowEdit)
   const edits = [...add.map((line) => `+${line}`), ...remove.map((line) => `-${line}`)];
   if (edits.length === 0) return;
   for (let attempt = 1;; attempt++) {
-    const code = await runShell(dir, EDIT_SHALLOW, edits.join("\n"));
+    const input = new TextEncoder().encode(edits.join("\n"));
+    const { code } = await runShell(dir, EDIT_SHALLOW, { input });
     if (code === 0) return;
     if (code !== 3 || attempt === LOCK_TRIES) {
       throw new GitError("shallow", code, "fatal: the user's shallow file could not be written");
@@ -95,21 +97,4 @@ async function hasAll(dir: UserGitDir, oids: readonly Oid[]): Promise<boolean> {
     if (error instanceof GitError) return false;
     throw error;
   }
-}
-
-async function runShell(dir: UserGitDir, script: string, input: string): Promise<number> {
-  const child = new Deno.Command("sh", {
-    args: ["-c", script],
-    cwd: "/",
-    env: { GIT_DIR: dir.gitDir, LC_ALL: "C" },
-    stdin: "piped",
-    stdout: "null",
-    stderr: "null",
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-    ...(dir.owner === null ? {} : { uid: dir.owner.uid, gid: dir.owner.gid }),
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {});
-  await writer.close().catch(() => {});
-  return (await child.status).code;
 }

@@ -82,6 +82,26 @@ export interface Rebased {
   readonly durationMs: number;
 }
 
+/** How a switch went. Lists of paths are bytes, each path ending with a NUL. */
+export interface Switched {
+  /** "refused" and "failed": nothing was changed. */
+  readonly outcome: "done" | "refused" | "failed";
+  /** One line: why not. */
+  readonly reason: string | null;
+  /** Of the file monitor: nothing has changed since the switch. */
+  readonly token: string;
+  /** mtime and ctime of everything that changed. */
+  readonly timeSeconds: number;
+  readonly timeNanoseconds: number;
+  /** Files and links that changed or were added. */
+  readonly paths: ArrayBuffer;
+  /** As many float64. */
+  readonly inos: ArrayBuffer;
+  /** Directories in which names came or went. */
+  readonly directories: ArrayBuffer;
+  readonly durationMs: number;
+}
+
 export type MountEvent =
   /** `fd`: /dev/fuse, for main to close should the worker die. `device`: as in MountInfo. */
   | {

@@ -23,6 +23,8 @@
  *                                         imported from the user's git directory
  *         shallow                   0600  lines of the store's that the user's shallow file was given
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
+ *         switch.json               0600  a switch to another commit is under way (switch_intent.ts)
+ *         switch.index              0600  the index that it leads to
  */
 
 import type { HostPath } from "../path.ts";
@@ -48,6 +50,8 @@ export interface RepoLayout {
   readonly overlayDir: HostPath;
   /** The overlay's rows; absent: nothing was ever changed. */
   readonly overlayPath: HostPath;
+  readonly switchIntentPath: HostPath;
+  readonly switchIndexPath: HostPath;
 }
 
 export interface Layout {
@@ -97,6 +101,8 @@ export function layoutOf(stateRoot: HostPath): Layout {
       shallowPath: at("repos", id, "shallow"),
       overlayDir: at("repos", id, "overlay"),
       overlayPath: at("repos", id, "overlay", "overlay.sqlite"),
+      switchIntentPath: at("repos", id, "switch.json"),
+      switchIndexPath: at("repos", id, "switch.index"),
     }),
   };
 }

@@ -1,0 +1,43 @@
+/**
+ * Git as the user would run it, in their work tree and with their configuration, hooks and
+ * terminal. (Git of ours, which does none of that, is src/git/process.ts.)
+ */
+
+import { Failure } from "../failure.ts";
+
+/** Its exit code. Ctrl-C is the child's, which ends by it. */
+export async function runUserGit(dir: string, args: readonly string[]): Promise<number> {
+  const ignore = () => {};
+  Deno.addSignalListener("SIGINT", ignore);
+  try {
+    const child = spawn(dir, args, "inherit");
+    return (await child.status).code;
+  } finally {
+    Deno.removeSignalListener("SIGINT", ignore);
+  }
+}
+
+/** What it prints, without its last newline; null when it fails. */
+export async function userGitText(dir: string, args: readonly string[]): Promise<string | null> {
+  const child = spawn(dir, args, "piped");
+  const [text, { success }] = await Promise.all([new Response(child.stdout).text(), child.status]);
+  return success ? text.replace(/\n$/, "") : null;
+}
+
+function spawn(
+  dir: string,
+  args: readonly string[],
+  stdout: "inherit" | "piped",
+): Deno.ChildProcess {
+  try {
+    return new Deno.Command("git", {
+      args: ["-C", dir, ...args],
+      stdin: stdout === "inherit" ? "inherit" : "null",
+      stdout,
+      stderr: stdout === "inherit" ? "inherit" : "null",
+    }).spawn();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Failure("fatal", "Cannot run git: it is not in PATH", { cause: error });
+  }
+}

@@ -1,0 +1,72 @@
+/**
+ * Reads trees that may be in two places: where we read, and in the user's git directory, which is
+ * hostile input and is read as the owner.
+ */
+
+import { Failure } from "../failure.ts";
+import type { HostPath } from "../path.ts";
+import { CatFile, CollectingSink, type ObjectInfo } from "./cat_file.ts";
+import type { ObjectFormat, Oid } from "./oid.ts";
+import { parseTree, type TreeEntry } from "./tree.ts";
+import type { UserGitDir } from "./user_git_dir.ts";
+
+/** Some 100,000 entries. */
+const TREE_BYTES_MAX = 8 * 1024 ** 2;
+
+export interface TreeReaderOptions {
+  readonly dir: UserGitDir;
+  readonly viewDir: HostPath;
+  readonly objectFormat: ObjectFormat;
+}
+
+/** Trees from the view and, where it has them not, from the user's git directory. */
+export class TreeReader {
+  readonly #format: ObjectFormat;
+  readonly #view: CatFile;
+  readonly #user: CatFile;
+
+  constructor({ dir, viewDir, objectFormat }: TreeReaderOptions) {
+    const { gitDir, owner, workTree } = dir;
+    this.#format = objectFormat;
+    this.#view = new CatFile(viewDir, "contents");
+    this.#user = new CatFile(gitDir as HostPath, "contents", { owner, workTree });
+  }
+
+  /** Null for null and, when only `ours` are looked at, for what is not there. Rejects otherwise. */
+  async read(
+    oids: readonly (Oid | null)[],
+    { ours }: { readonly ours: boolean },
+  ): Promise<(readonly TreeEntry[] | null)[]> {
+    return await Promise.all(oids.map(async (oid) => {
+      if (oid === null) return null;
+      const raw = await this.#readIn(this.#view, oid);
+      if (raw !== null || ours) return raw === null ? null : this.#parse(raw);
+      const theirs = await this.#readIn(this.#user, oid);
+      if (theirs === null) throw new Error(`${oid} is not there`);
+      return this.#parse(theirs);
+    }));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#view.close(), this.#user.close()]);
+  }
+
+  #parse(raw: Uint8Array): readonly TreeEntry[] {
+    return parseTree(raw, this.#format).entries;
+  }
+
+  async #readIn(git: CatFile, oid: Oid): Promise<Uint8Array | null> {
+    const sink = new TreeSink();
+    return await git.request(oid, sink) === null ? null : sink.bytes;
+  }
+}
+
+/** Refuses what is no tree, or one that nobody would wait for. */
+class TreeSink extends CollectingSink {
+  override start(info: ObjectInfo): void {
+    if (info.type !== "tree" || info.sizeBytes > TREE_BYTES_MAX) {
+      throw new Failure("failed", "Cannot read the trees of HEAD: one is none, or too large");
+    }
+    super.start(info);
+  }
+}
