@@ -31,15 +31,16 @@ export type Resolved =
   /** Git has to say. `detach`: it wants `--detach` for this. */
   | { readonly kind: "unclear"; readonly reason: string; readonly detach: boolean };
 
-/** Nothing that git would take for an option, a pattern or a path. */
-const PLAIN_NAME = /^(?!-)[^\s\x00-\x1f\x7f?*[\\^:~]+$/;
+/** Nothing that git would take for an option, or that no name has. */
+const REVISION = /^(?!-)[\x21-\x7e]+$/;
+/** Nothing that for-each-ref would take for a pattern, or rev-parse for a way from a name. */
+const PLAIN_NAME = /^[^?*[\\^:~]+$/;
 const REF_FORMAT = "--format=%(refname)%09%(objectname)%09%(worktreepath)";
 
 /** Runs as the owner. Throws GitError. */
 export async function resolveTarget(dir: UserGitDir, name: string): Promise<Resolved> {
   const run = probeOptions(dir);
-  const isRevision = /^(?!-)[\x21-\x7e]+$/.test(name);
-  if (!isRevision) return unclear("the name is not plain");
+  if (!REVISION.test(name)) return unclear("the name is not plain");
   const isPlain = PLAIN_NAME.test(name);
   const patterns = isPlain ? [`refs/heads/${name}`, `refs/remotes/*/${name}`] : [];
   const [headRef, refs, commit] = await Promise.all([
