@@ -270,6 +270,12 @@ const MOVES: readonly Step[] = [
   (p) => `git switch -c ${p.of(["b0", "b1"])} ${p.commit}`,
   (p) => `git branch -f ${p.of(["b0", "b1"])} ${p.commit}`,
   () => "git switch -",
+  // Another program on each side (world.ts); git says more on standard output.
+  (p) => `sw ${p.branch} >/dev/null`,
+  (p) => `sw ${p.branch} >/dev/null`,
+  (p) => `sw ${p.branch} >/dev/null`,
+  (p) => `sw ${p.commit} >/dev/null`,
+  () => "sw - >/dev/null",
   (p) => `git reset --${p.of(["soft", "mixed", "hard", "hard", "keep", "merge"])} ${p.commit}`,
   () => "git reset --hard",
   () => "git reset",

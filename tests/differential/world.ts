@@ -6,7 +6,7 @@
  * monitor and the untracked cache are on in the mount and off in the clone.
  */
 
-import { allowFilter, type Daemon, Lab, makeLab, quote } from "../mount/harness.ts";
+import { AFS, allowFilter, type Daemon, Lab, makeLab, quote } from "../mount/harness.ts";
 import { checkInvariants } from "../support/overlay_invariants.ts";
 import { git, run } from "../support/run.ts";
 import { makeBase, pushElsewhere } from "./base.ts";
@@ -26,8 +26,15 @@ export type Look = typeof LOOKS[number];
 /** A name and a text each. */
 export type Seen = Readonly<Record<string, string>>;
 
+/** `sw TARGET`: `git switch`, which wants to be told where HEAD would be detached. */
+const PLAIN_SWITCH = 'sw() { if [ "$1" = - ] || git show-ref -q --verify "refs/heads/$1" || ' +
+  '! git rev-parse -q --verify "$1^{commit}" >/dev/null; then git switch "$1"; ' +
+  'else git switch --detach "$1"; fi; }\n';
+const AFS_SWITCH = 'sw() { "$AFS" switch "$1"; }\n';
+
 /** One side. */
 interface Side {
+  readonly functions: string;
   readonly tree: string;
   readonly out: string;
   readonly remote: string;
@@ -103,14 +110,15 @@ export class World {
 
   private constructor(lab: Lab) {
     this.lab = lab;
-    const side = (name: string, tree: string) => ({
+    const side = (name: string, tree: string, functions: string) => ({
+      functions,
       tree,
       out: lab.at(`${name}-out`),
       remote: lab.at(`${name}.git`),
       gitDir: "",
     });
-    this.#plain = side("plain", lab.at("plain"));
-    this.#mounted = side("mounted", lab.at("mnt", "repo"));
+    this.#plain = side("plain", lab.at("plain"), PLAIN_SWITCH);
+    this.#mounted = side("mounted", lab.at("mnt", "repo"), AFS_SWITCH);
     this.#env = {
       PATH: lab.env["PATH"] ?? "/usr/bin:/bin",
       HOME: lab.at("home"),
@@ -121,6 +129,8 @@ export class World {
       GIT_TERMINAL_PROMPT: "0",
       GIT_EDITOR: "true",
       SUB: lab.at("sub.git"),
+      AFS,
+      ARTIFACT_FS_ROOT: lab.stateRoot,
     };
   }
 
@@ -163,7 +173,10 @@ export class World {
       `printf '${MARK}%s\\n' ${quote(name)}\n` +
       `(eval ${quote(command)}) 2>>"$OUT/stderr"\necho "exit code $?"\n`
     );
-    const { stdout } = await this.#run(side, `: >"$OUT/stderr"; ${parts.join("")}`);
+    const { stdout } = await this.#run(
+      side,
+      `: >"$OUT/stderr"; ${side.functions}${parts.join("")}`,
+    );
     const seen: Record<string, string> = {};
     for (const part of stdout.split(MARK).slice(1)) {
       const end = part.indexOf("\n");
