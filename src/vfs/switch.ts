@@ -6,8 +6,8 @@
  *   state      event                                         next
  *   planning   something shows that `from` does not have     refused: nothing has changed
  *   planning   all of the difference was looked at           committing
- *   committing the transaction fails                         failed (FsError): nothing has changed
- *   committing the disk has taken it                         done: memory follows, which cannot fail
+ *   committing the transaction fails                         FsError: nothing has changed
+ *   committing the disk has taken it                         done: memory follows, and cannot fail
  *
  * What is there must be what `from` has, at each path that differs: no row, or one with the same
  * object, kind and executable bit. Where a path is new nothing may be. All else is refused, also
@@ -18,7 +18,7 @@
  *  2. What is equal in both trees is not touched: not its row, ino or times, and not what the user
  *     made of it. What the user made besides stays, and keeps the directory that it is in.
  *  3. What came or changed has a row with a new ino and the time of the switch, as a checkout
- *     makes it. So everything that shows without a row shows through the first base too (rebase.ts).
+ *     makes it. So what shows without a row shows through the first base too (rebase.ts).
  *  4. A directory of both trees stays the node that it was. Any other node that is replaced or
  *     removed lives on as an unlinked one with the bytes that it had.
  *
