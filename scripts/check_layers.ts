@@ -65,6 +65,12 @@ export const THREADS: readonly ThreadRule[] = [
     noProcesses: ["src/git/"],
   },
   {
+    entry: "src/mount/notifier_worker.ts",
+    forbidden: ["src/db/", "src/git/", "src/snapshot/", "src/overlay/", "src/hydrate/", "src/vfs/"],
+    allowed: [],
+    noProcesses: [],
+  },
+  {
     entry: "src/hydrate/worker.ts",
     forbidden: ["src/sys/", "src/fuse/"],
     allowed: [],

@@ -11,7 +11,7 @@ import { Bug, Failure } from "../failure.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import { MountHandle, spawnMountWorker } from "../mount/handle.ts";
-import type { Rebased } from "../mount/messages.ts";
+import type { MountCommand, Rebased, Switched } from "../mount/messages.ts";
 import type { HostPath } from "../path.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { RepoRecord } from "../repo/types.ts";
@@ -178,9 +178,19 @@ export class Mounts {
     return await this.#find(repoId).handle.rebase(treeOid);
   }
 
+  /** Makes a work tree another commit. Throws Failure (not-mounted). */
+  async switchTo(
+    repoId: string,
+    request: Omit<MountCommand & { kind: "switch" }, "kind">,
+  ): Promise<Switched> {
+    return await this.#find(repoId).handle.switchTo(request);
+  }
+
   #find(repoId: string): Mounted {
     const mounted = this.#mounted.get(repoId);
-    if (mounted === undefined) throw new Failure("not-mounted", "Cannot rebase: not mounted");
+    if (mounted === undefined) {
+      throw new Failure("not-mounted", "Cannot change the base: not mounted");
+    }
     return mounted;
   }
 

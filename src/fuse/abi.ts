@@ -332,11 +332,19 @@ export const GETXATTR_OUT = layout("fuse_getxattr_out", 8, [["size", "u32"], ["p
 
 /** What a server says without being asked: this in the header's error field, unique 0. */
 export const FUSE_NOTIFY_INVAL_INODE = 2;
+export const FUSE_NOTIFY_INVAL_ENTRY = 3;
 
 export const NOTIFY_INVAL_INODE_OUT = layout("fuse_notify_inval_inode_out", 24, [
   ["ino", "u64"],
   ["off", "u64"],
   ["len", "u64"],
+]);
+
+/** Followed by the name and a NUL. */
+export const NOTIFY_INVAL_ENTRY_OUT = layout("fuse_notify_inval_entry_out", 16, [
+  ["parent", "u64"],
+  ["namelen", "u32"],
+  ["flags", "u32"],
 ]);
 
 export const STATFS_OUT = layout("fuse_kstatfs", 80, [

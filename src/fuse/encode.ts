@@ -8,11 +8,9 @@ import {
   DIRENT,
   DIRENT_ALIGN_BYTES,
   ENTRY_OUT,
-  FUSE_NOTIFY_INVAL_INODE,
   GETXATTR_OUT,
   INIT_OUT,
   LSEEK_OUT,
-  NOTIFY_INVAL_INODE_OUT,
   OPEN_OUT,
   OUT_HEADER,
   STATFS_OUT,
@@ -34,20 +32,6 @@ export interface InitReply {
   readonly congestionThreshold: number;
   readonly maxWriteBytes: number;
   readonly maxPages: number;
-}
-
-/**
- * A notification: the kernel drops a node's attributes and all it has cached of its pages, which
- * for a directory are its listing (fuse_notify_inval_inode in fs/fuse/dev.c).
- */
-export function invalInode(nodeid: number): Uint8Array<ArrayBuffer> {
-  const { at, sizeBytes } = NOTIFY_INVAL_INODE_OUT;
-  const message = new Uint8Array(BODY + sizeBytes);
-  const view = new DataView(message.buffer);
-  view.setUint32(OUT_HEADER.at.len, message.length, true);
-  view.setInt32(OUT_HEADER.at.error, FUSE_NOTIFY_INVAL_INODE, true);
-  view.setBigUint64(BODY + at.ino, BigInt(nodeid), true);
-  return message;
 }
 
 /** Writes one reply into one buffer, again and again. Methods return the length of the message. */

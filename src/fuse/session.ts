@@ -29,9 +29,10 @@ import {
   OPCODE,
 } from "./abi.ts";
 import { Malformed, RequestReader } from "./decode.ts";
-import { invalInode, ReplyWriter } from "./encode.ts";
+import { ReplyWriter } from "./encode.ts";
 import { type Filesystem, Parked } from "./filesystem.ts";
 import { negotiateFlags } from "./init_flags.ts";
+import { invalInode } from "./notify.ts";
 import type { Handled, OpContext } from "./op.ts";
 import { OPS, UNANSWERED } from "./ops.ts";
 
@@ -63,6 +64,8 @@ export interface SessionOptions {
   readonly onExpired?: (key: string) => void;
   /** The kernel has our INIT reply. `protocol` is `7.<minor>` as negotiated. */
   readonly onReady: (protocol: string) => void;
+  /** Somebody waits for the kernel, which may wait for a reply: `finish` goes on with them. */
+  readonly isAwaited?: () => boolean;
   /** Its first element counts the requests that want a reply, INIT included. */
   readonly requests?: Float64Array;
   readonly now?: () => number;
@@ -81,6 +84,7 @@ const BURST = 64;
 export const PARKED_TIMEOUT_MS = 60_000;
 const DEADLINE_CHECK_MS = 1000;
 const FINISH_MS = 2000;
+const FINISH_CHECK_MS = 20;
 
 interface ParkedRequest {
   readonly key: string;
@@ -131,6 +135,20 @@ export class Session {
     return this.#parked.values().some(({ request }) => request.opcode === OPCODE.FUSE_WRITE);
   }
 
+  /** All that was asked is answered. */
+  #mayFinish(): boolean {
+    if (this.#finishUntil === null || this.#isWriteParked) return false;
+    if (this.#options.isAwaited?.() !== true) return true;
+    // Who waits in a directory has locked it.
+    for (const parked of [...this.#parked.values()]) this.#giveUp(parked, ERRNO.EIO);
+    return false;
+  }
+
+  get #waitMs(): number {
+    if (this.#finishUntil !== null) return FINISH_CHECK_MS;
+    return this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1;
+  }
+
   /** Requests that wait for somebody. */
   get parkedCount(): number {
     return this.#parked.size;
@@ -161,7 +179,7 @@ export class Session {
         const length = device.read(this.#buffer);
         if (length === -ERRNO.EAGAIN) {
           idle = true;
-          if (this.#finishUntil !== null && !this.#isWriteParked) this.stop(this.#end);
+          if (this.#mayFinish()) this.stop(this.#end);
           break;
         }
         // ENOENT: the request was interrupted before we read it (fuse_dev_do_read).
@@ -172,9 +190,7 @@ export class Session {
         }
         this.#receive(length);
       }
-      if (!idle || this.#ended || device.wait(this.#parked.size > 0 ? DEADLINE_CHECK_MS : -1)) {
-        drain();
-      }
+      if (!idle || this.#ended || device.wait(this.#waitMs)) drain();
       this.#expire();
       if (this.#finishUntil !== null && this.#now() > this.#finishUntil) this.stop(this.#end);
     }

@@ -20,7 +20,17 @@ import {
   unmountServed,
 } from "../sys/mod.ts";
 import type { Oid } from "../git/oid.ts";
-import type { MountCommand, MountConfig, MountEvent, Rebased, StartMount } from "./messages.ts";
+import type {
+  MountCommand,
+  MountConfig,
+  MountEvent,
+  Rebased,
+  StartMount,
+  Switched,
+  SwitchedEvent,
+} from "./messages.ts";
+import { NoticeState } from "./notice_state.ts";
+import { spawnNotifier, tellKernel } from "./notifier.ts";
 
 /** How long what is dirty may take to be written when a mount goes. */
 const FLUSH_MS = 4_000;
@@ -42,6 +52,9 @@ export class MountHandle {
   #ended = false;
   /** The rebase under way. */
   #rebasing: PromiseWithResolvers<Rebased> | null = null;
+  /** The switch under way. */
+  #switching: PromiseWithResolvers<Switched> & { readonly notifier: Worker } | null = null;
+  readonly #notices = new NoticeState();
 
   /** Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. */
   constructor(config: MountConfig, worker: Worker, onWant: (want: MountWant) => void) {
@@ -62,6 +75,7 @@ export class MountHandle {
       eventFd: this.#eventFd,
       port: port2,
       requests: this.#requests,
+      notices: this.#notices.buffer,
     };
     this.#worker.postMessage(start, [port2]);
   }
@@ -93,6 +107,18 @@ export class MountHandle {
     this.#rebasing = Promise.withResolvers<Rebased>();
     this.send({ kind: "rebase", treeOid });
     return this.#rebasing.promise;
+  }
+
+  /**
+   * Makes the work tree another commit; resolves when the kernel knows. Not while another is under
+   * way. A rebase that is ends. Throws Failure (it is gone).
+   */
+  switchTo(request: Omit<MountCommand & { kind: "switch" }, "kind">): Promise<Switched> {
+    if (this.#ended) return Promise.reject(gone());
+    // It starts while the worker looks.
+    this.#switching = { ...Promise.withResolvers<Switched>(), notifier: spawnNotifier() };
+    this.send({ kind: "switch", ...request });
+    return this.#switching.promise;
   }
 
   /**
@@ -133,6 +159,9 @@ export class MountHandle {
       case "rebased":
         this.#rebasing?.resolve(event);
         break;
+      case "switched":
+        this.#onSwitched(event);
+        break;
       case "unmounted":
         this.#mounted = null;
         this.#started.reject(
@@ -143,10 +172,27 @@ export class MountHandle {
     }
   }
 
+  async #onSwitched({ notices, ...switched }: SwitchedEvent): Promise<void> {
+    const switching = this.#switching;
+    if (switching === null) return;
+    const { notifier, resolve } = switching;
+    if (notices === null) {
+      this.#switching = null;
+      notifier.terminate();
+      resolve(switched);
+      return;
+    }
+    const failure = await tellKernel(notifier, { ...notices, state: this.#notices.buffer });
+    this.#switching = null;
+    const reason = failure === null ? switched.reason : `the kernel was not told: ${failure}`;
+    resolve({ ...switched, reason });
+  }
+
   #onCrash(message: string): void {
     if (this.#ended) return;
     const { mountPoint } = this.#config;
     if (this.#mounted !== null) {
+      this.#notices.abandon();
       // Closing the device ends every call that hangs in the mount; then it can be detached.
       closeFd(this.#mounted.fd);
       detachMount(mountPoint);
@@ -163,12 +209,17 @@ export class MountHandle {
     closeFd(this.#eventFd);
     this.#mounted = null;
     this.#rebasing?.reject(gone());
+    if (this.#switching !== null) {
+      // One that is at work ends by itself, and must not be waited for.
+      if (!this.#notices.isTelling) this.#switching.notifier.terminate();
+      this.#switching.reject(gone());
+    }
     this.#closed.resolve(cause);
   }
 }
 
 function gone(): Failure {
-  return new Failure("not-mounted", "Cannot rebase: the mount is gone");
+  return new Failure("not-mounted", "Cannot change the base: the mount is gone");
 }
 
 /** `work`, or undefined when it takes longer: it goes on all the same. */

@@ -40,6 +40,8 @@ export interface StartMount {
   readonly port: MessagePort;
   /** One float64: requests read so far. The worker writes, main reads; it needs no lock. */
   readonly requests: SharedArrayBuffer;
+  /** Of NoticeState. */
+  readonly notices: SharedArrayBuffer;
 }
 
 /**
@@ -67,6 +69,16 @@ export type MountCommand =
   | { readonly kind: "progress" }
   /** This tree is to come beneath; what was imported for it has come. */
   | { readonly kind: "rebase"; readonly treeOid: Oid }
+  /**
+   * The work tree is to become another commit. Root trees; nothing may have changed since the file
+   * monitor's token; the trees of `to` that `from` does not have have come.
+   */
+  | {
+    readonly kind: "switch";
+    readonly from: Oid;
+    readonly to: Oid;
+    readonly token: string;
+  }
   /** It was taken out of the tree: who is still inside gets errors from now on. */
   | { readonly kind: "stop" };
 
@@ -82,24 +94,49 @@ export interface Rebased {
   readonly durationMs: number;
 }
 
-/** How a switch went. Lists of paths are bytes, each path ending with a NUL. */
+/** How a switch went. */
 export interface Switched {
-  /** "refused" and "failed": nothing was changed. */
+  /** Refused and failed: nothing has changed. */
   readonly outcome: "done" | "refused" | "failed";
-  /** One line: why not. */
+  /** One line: why not; when it is done, what of it is not (the disk, the kernel). */
   readonly reason: string | null;
-  /** Of the file monitor: nothing has changed since the switch. */
+  /** Of the file monitor: after it, and all below is to be known with it. */
   readonly token: string;
   /** mtime and ctime of everything that changed. */
   readonly timeSeconds: number;
   readonly timeNanoseconds: number;
-  /** Files and links that changed or were added. */
+  /** Files and links of `to` that changed or came: bytes, each with a NUL behind it. */
   readonly paths: ArrayBuffer;
   /** As many float64. */
   readonly inos: ArrayBuffer;
-  /** Directories in which names came or went. */
+  /**
+   * Directories that are there and in which names came or went, or became directories or no more;
+   * new ones too. As `paths`; the root is empty.
+   */
   readonly directories: ArrayBuffer;
   readonly durationMs: number;
+}
+
+/** What the worker says of it. */
+export interface SwitchedEvent extends Switched {
+  /** What the kernel is to be told; null: nothing. Whoever takes it closes the descriptor. */
+  readonly notices: Pick<Notices, "fd" | "messages"> | null;
+}
+
+/** Work for a notifier. */
+export interface Notices {
+  /** Of the device, the notifier's own from here on. */
+  readonly fd: number;
+  /** As `joinMessages` makes them. */
+  readonly messages: ArrayBuffer;
+  /** Of NoticeState, after `begin`. */
+  readonly state: SharedArrayBuffer;
+}
+
+/** A notifier's only message. */
+export interface Told {
+  /** Null: the kernel knows all of it. */
+  readonly failure: string | null;
 }
 
 export type MountEvent =
@@ -125,5 +162,7 @@ export type MountEvent =
   | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
   /** The answer to `rebase`. */
   | ({ readonly kind: "rebased" } & Rebased)
+  /** The answer to `switch`. The kernel does not know yet. */
+  | ({ readonly kind: "switched" } & SwitchedEvent)
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
   | { readonly kind: "unmounted"; readonly cause: string };

@@ -38,12 +38,15 @@ export class Rebases {
 
   /** One that is under way ends where it is. */
   start(treeOid: Oid): void {
-    if (this.#running !== null) {
-      this.#running.rebase.cancel();
-      this.#end(this.#running, "another one has come");
-    }
+    this.cancel("another one has come");
     const rebase = this.#filesystem.rebase(treeOid);
     this.#running = { treeOid, rebase, startedAt: performance.now() };
+  }
+
+  cancel(why: string): void {
+    if (this.#running === null) return;
+    this.#running.rebase.cancel();
+    this.#end(this.#running, why);
   }
 
   /** Goes on with it; whether there is more to do at once. */

@@ -20,6 +20,7 @@ import {
   bootId,
   clearEventFd,
   closeFd,
+  duplicateFd,
   type FuseMount,
   mountFuse,
   pollTwo,
@@ -31,8 +32,13 @@ import {
 } from "../sys/mod.ts";
 import { MergedFilesystem, type MergedFilesystemOptions } from "../vfs/merged_filesystem.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
+import { NoticeState } from "./notice_state.ts";
 import { PortObjects } from "./port_objects.ts";
 import { Rebases } from "./rebases.ts";
+import { Switches } from "./switches.ts";
+
+/** So long a notifier may take to end when the mount does. */
+const TOLD_MS = 5_000;
 
 declare const self: {
   onmessage: ((event: MessageEvent<StartMount>) => void) | null;
@@ -53,7 +59,7 @@ function fuseDevice(fd: number, eventFd: number): Device {
 }
 
 /** Mounts, answers until the mount is gone, and says so. */
-function serve({ config, eventFd, port, requests }: StartMount): void {
+function serve({ config, eventFd, port, requests, ...shared }: StartMount): void {
   const tell = (event: MountEvent) => port.postMessage(event);
   const log = logger("mount").with({ repo: config.repoName });
   let base: BaseStore | null = null;
@@ -90,6 +96,16 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
   }
   const { fd, device } = mount;
   const rebases = new Rebases(filesystem, overlay, tell);
+  const notices = new NoticeState(shared.notices);
+  const duplicateDevice = () => duplicateFd(fd);
+  const switches = new Switches({
+    filesystem,
+    overlay,
+    notices,
+    duplicateDevice,
+    closeFd,
+    tell,
+  });
   const session: Session = new Session({
     device: fuseDevice(fd, eventFd),
     filesystem,
@@ -97,11 +113,12 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     drain: () => {
       clearEventFd(eventFd);
       for (const key of soon.splice(0)) session.wake(key);
-      drain(port as unknown as NodeMessagePort, session, objects, rebases);
+      drain(port as unknown as NodeMessagePort, { session, objects, rebases, switches, notices });
       if (rebases.turn()) signalEventFd(eventFd);
       objects.tellSizes();
     },
     onExpired: (key) => objects.forgetAsked(key),
+    isAwaited: () => notices.isTelling,
     requests: new Float64Array(requests),
     onReady: (protocol) => tell({ kind: "mounted", protocol, fd, device }),
   });
@@ -110,6 +127,12 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
     cause = session.run();
   } catch (error) {
     log.error("Mount worker has ended", { error: messageOf(error) });
+  }
+  notices.abandon();
+  if (notices.isTelling) {
+    // It may wait for somebody who waits for a reply: that ends with the connection.
+    if (cause !== "unmounted") unmountDevice(device, { lazy: true, force: true });
+    if (!notices.waitUntilTold(TOLD_MS)) log.error("The kernel is still being told");
   }
   closeFd(fd);
   // Nobody answers there any more: it must not stay in the tree. What was unmounted is not there,
@@ -159,22 +182,33 @@ function filesystemOf(
   });
 }
 
+/** What commands are for. */
+interface Parts {
+  readonly session: Session;
+  readonly objects: PortObjects;
+  readonly rebases: Rebases;
+  readonly switches: Switches;
+  readonly notices: NoticeState;
+}
+
 /** Takes every command that has come. */
-function drain(
-  port: NodeMessagePort,
-  session: Session,
-  objects: PortObjects,
-  rebases: Rebases,
-): void {
+function drain(port: NodeMessagePort, parts: Parts): void {
+  const { session, objects, rebases, switches, notices } = parts;
   for (;;) {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const command = received.message as MountCommand;
-    if (command.kind === "stop") session.finish("stopped");
-    else if (command.kind === "progress") session.postponeDeadlines();
+    if (command.kind === "stop") {
+      notices.abandon();
+      session.finish("stopped");
+    } else if (command.kind === "progress") session.postponeDeadlines();
     else if (command.kind === "rebase") {
       objects.expectPacks();
       rebases.start(command.treeOid);
+    } else if (command.kind === "switch") {
+      objects.expectPacks();
+      rebases.cancel("a switch has come");
+      switches.run(command);
     } else {
       for (const key of objects.accept(command)) session.wake(key);
       if (command.kind === "spool") session.postponeDeadlines();

@@ -33,6 +33,16 @@ export function closeFd(fd: number): void {
   libc.close(fd);
 }
 
+/** F_DUPFD_CLOEXEC. */
+const DUPLICATE = 1030;
+
+/** Another descriptor of the same open file. Throws FsError. */
+export function duplicateFd(fd: number): number {
+  const other = libc.fcntl(fd, DUPLICATE, 0);
+  if (other < 0) throw lastError("fcntl");
+  return other;
+}
+
 /** Bytes read, or minus errno. */
 export function readFd(fd: number, into: Uint8Array<ArrayBuffer>): number {
   const count = Number(libc.read(fd, into, BigInt(into.length)));

@@ -10,6 +10,8 @@ export const FS_TYPE = "fuse.afs";
 
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
+/** Of FUSE: whoever waits for a reply gets an error, and no request comes any more. */
+const MNT_FORCE = 1;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 const S_IFDIR = 0o040000;
@@ -81,7 +83,7 @@ function mountOn(target: number, options: FuseMountOptions): number {
  * use, or something else is mounted on top of it. 0 also when it is gone already. Only for a mount
  * whose device is closed: the kernel may write to one that is not, and wait for us.
  */
-export function unmountDevice(device: string, options: { lazy: boolean }): number {
+export function unmountDevice(device: string, options: UnmountOptions): number {
   const mountPoint = mountPointOf(device);
   if (mountPoint === null) return 0;
   return mountPoint === COVERED ? ERRNO.EBUSY : unmount(mountPoint, options);
@@ -127,15 +129,25 @@ function mountPointOf(device: string): string | typeof COVERED | null {
   return top === ours ? ours.mountPoint : COVERED;
 }
 
-/** Unmounts; 0 or errno (EBUSY: in use). Lazy: out of the tree now, gone when nobody is inside. */
-export function unmount(mountPoint: string, options: { lazy: boolean }): number {
-  const flags = UMOUNT_NOFOLLOW | (options.lazy ? MNT_DETACH : 0);
+export interface UnmountOptions {
+  /** Out of the tree now, gone when nobody is inside. */
+  readonly lazy: boolean;
+  /** The connection ends. */
+  readonly force?: boolean;
+}
+
+/** Unmounts; 0 or errno (EBUSY: in use). */
+export function unmount(mountPoint: string, { lazy, force }: UnmountOptions): number {
+  const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0) | (force === true ? MNT_FORCE : 0);
   return libc.umount2(cString(mountPoint), flags) === 0 ? 0 : errno();
 }
 
-/** Takes a dead mount out of the tree. Throws FsError. */
+/**
+ * Takes a dead mount out of the tree. By force: a thread that tells the kernel something may hold
+ * its device open, and wait for somebody who waits for a reply. Throws FsError.
+ */
 export function detachMount(mountPoint: string): void {
-  const number = unmount(mountPoint, { lazy: true });
+  const number = unmount(mountPoint, { lazy: true, force: true });
   if (number !== 0 && number !== ERRNO.EINVAL) throw lastError(`umount ${mountPoint}`);
 }
 

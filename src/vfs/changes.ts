@@ -72,7 +72,7 @@ const KINDS: Readonly<Record<EntryKind, number>> = {
 };
 
 /** As git would see it, but for content that was written and is the same again. */
-function differs({ mode, content, oid }: Inode, { kind, oid: baseOid }: TreeEntry): boolean {
+export function differs({ mode, content, oid }: Inode, { kind, oid: baseOid }: TreeEntry): boolean {
   if ((mode & S_IFMT) !== KINDS[kind]) return true;
   // What is inside a submodule is not this repository's.
   if (kind === "gitlink") return false;

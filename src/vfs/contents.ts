@@ -146,6 +146,11 @@ export class Contents {
     setTimes(this.#fd(node), atime, mtime);
   }
 
+  /** The first write to it is under way. */
+  isCopying(node: Node): boolean {
+    return this.#copies.has(node);
+  }
+
   /** A node is gone: so is what was copied of it. */
   drop(node: Node): void {
     const copy = this.#copies.get(node);

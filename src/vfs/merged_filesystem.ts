@@ -32,6 +32,7 @@ import { NO_OID, type Node } from "./node_table.ts";
 import { waitKey } from "./objects.ts";
 import type { MergedEntry } from "./overlay_entries.ts";
 import { type DifferingFiles, Rebase } from "./rebase.ts";
+import { Switch, type SwitchedTree, type SwitchRequest } from "./switch.ts";
 import { BASE_MODES, GITFILE_NAME, type Merged, View, type ViewOptions } from "./view.ts";
 import { Xattrs } from "./xattrs.ts";
 
@@ -86,6 +87,11 @@ export class MergedFilesystem implements Filesystem {
   /** Puts another tree beneath, by and by, without changing what shows. */
   rebase(treeOid: Oid): Rebase {
     return new Rebase(this.#view, treeOid, this.#differing);
+  }
+
+  /** Another commit comes, in what shows too. Throws SwitchRefused; FsError. */
+  switchTo(request: SwitchRequest): SwitchedTree {
+    return new Switch(this.#view, (node) => this.#contents.isCopying(node)).run(request);
   }
 
   lookup(parentNodeid: number, name: Name): Entry {

@@ -191,6 +191,11 @@ export class Monitor {
     return bytesOf([next, ...paths ?? [EVERYTHING]].map((part) => `${part}\0`).join(""));
   }
 
+  /** Whether an answer would name no path. */
+  isUnchangedSince(token: string): boolean {
+    return this.#journal.since(token)?.length === 0;
+  }
+
   /** Null: too many. */
   #paths(rows: readonly JournalRow[]): Set<string> | null {
     const paths = new Set<string>();

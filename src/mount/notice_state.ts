@@ -1,0 +1,48 @@
+/**
+ * What the threads of one mount share of a notifier at work (notifier_worker.ts): whether there is
+ * one, and whether it is to stop after the notification that it is at.
+ *
+ *   thread         does
+ *   mount worker   `begin` before it hands the work on; before it closes the device `abandon`
+ *                  and `waitUntilTold`
+ *   notifier       `end`, after its own descriptor is closed
+ *   main           `end` when there is no notifier to do it; `abandon` when the worker has crashed
+ */
+
+const TELLING = 0;
+const ABANDONED = 1;
+const BYTES = 2 * Int32Array.BYTES_PER_ELEMENT;
+
+export class NoticeState {
+  readonly #cells: Int32Array<SharedArrayBuffer>;
+
+  constructor(readonly buffer: SharedArrayBuffer = new SharedArrayBuffer(BYTES)) {
+    this.#cells = new Int32Array(buffer);
+  }
+
+  get isTelling(): boolean {
+    return Atomics.load(this.#cells, TELLING) !== 0;
+  }
+
+  get isAbandoned(): boolean {
+    return Atomics.load(this.#cells, ABANDONED) !== 0;
+  }
+
+  begin(): void {
+    Atomics.store(this.#cells, TELLING, 1);
+  }
+
+  end(): void {
+    Atomics.store(this.#cells, TELLING, 0);
+    Atomics.notify(this.#cells, TELLING);
+  }
+
+  abandon(): void {
+    Atomics.store(this.#cells, ABANDONED, 1);
+  }
+
+  /** Blocks the thread. False: it still tells. */
+  waitUntilTold(timeoutMs: number): boolean {
+    return !this.isTelling || Atomics.wait(this.#cells, TELLING, 1, timeoutMs) !== "timed-out";
+  }
+}
