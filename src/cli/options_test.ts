@@ -75,6 +75,7 @@ Deno.test("a repository's verbs have help, and a hidden flag stays hidden", () =
     "remove-repo",
     "list-repos",
     "status",
+    "switch",
     "fetch",
     "set-refresh",
     "daemon",

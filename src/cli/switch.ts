@@ -47,15 +47,17 @@ async function switchTo(
     : { by: "dir", dir: workTreeOf(named?.dir ?? hostPath(".")) } as const;
   const place = repo.by === "dir" ? repo.dir : await mountPointOf(repo.name);
   // It stays where it is: git writes no file either.
-  if (options.create) return await leaveToGit(place, ["-c", target], target, options);
+  if (options.create) return await leaveToGit(place, ["-c", target], "no file differs", options);
   const known = target === "-"
     ? await userGitText(place, ["rev-parse", "--abbrev-ref", "@{-1}"])
     : target;
-  if (known === null || known === "") return await leaveToGit(place, [target], target, options);
+  if (known === null || known === "") {
+    return await leaveToGit(place, [target], "there is no branch before", options);
+  }
   const committer = await userGitText(place, ["var", "GIT_COMMITTER_IDENT"]);
   const result = await new Session().askOrDo("switch", { repo, target: known, committer });
   if (result.outcome === "handed-over") {
-    const args = result.detach ? ["--detach", target] : [target];
+    const args = await namesBranch(place, target) ? [target] : ["--detach", target];
     return await leaveToGit(place, args, result.reason, options);
   }
   await tell(place, result, options);
@@ -86,13 +88,20 @@ async function mountPointOf(name: string): Promise<string> {
   throw new Failure("not-mounted", `Cannot switch: ${name} is not mounted; see afs remount`);
 }
 
+/** For anything else that names a commit `git switch` wants `--detach`. */
+async function namesBranch(dir: string, target: string): Promise<boolean> {
+  const branch = ["show-ref", "--verify", "--", `refs/heads/${target}`];
+  const commit = ["rev-parse", "--verify", "--end-of-options", `${target}^{commit}`];
+  return await userGitText(dir, branch) !== null || await userGitText(dir, commit) === null;
+}
+
 async function leaveToGit(
   dir: string,
   args: readonly string[],
   reason: string,
   { json }: JsonOption,
 ): Promise<void> {
-  const code = await runUserGit(dir, ["switch", ...args]);
+  const code = await runUserGit(dir, ["switch", ...args], { quiet: json === true });
   if (code !== 0) Deno.exit(code);
   if (json) printJson({ mountPoint: dir, outcome: "handed-over", reason });
 }

@@ -5,12 +5,20 @@
 
 import { Failure } from "../failure.ts";
 
-/** Its exit code. Ctrl-C is the child's, which ends by it. */
-export async function runUserGit(dir: string, args: readonly string[]): Promise<number> {
+/**
+ * Its exit code. Ctrl-C is the child's, which ends by it. `quiet`: what it prints goes to standard
+ * error.
+ */
+export async function runUserGit(
+  dir: string,
+  args: readonly string[],
+  { quiet = false }: { readonly quiet?: boolean } = {},
+): Promise<number> {
   const ignore = () => {};
   Deno.addSignalListener("SIGINT", ignore);
   try {
-    const child = spawn(dir, args, "inherit");
+    const child = spawn(dir, args, { stdout: quiet ? "piped" : "inherit", stderr: "inherit" });
+    if (quiet) await child.stdout.pipeTo(Deno.stderr.writable, { preventClose: true });
     return (await child.status).code;
   } finally {
     Deno.removeSignalListener("SIGINT", ignore);
@@ -19,7 +27,7 @@ export async function runUserGit(dir: string, args: readonly string[]): Promise<
 
 /** What it prints, without its last newline; null when it fails. */
 export async function userGitText(dir: string, args: readonly string[]): Promise<string | null> {
-  const child = spawn(dir, args, "piped");
+  const child = spawn(dir, args, { stdout: "piped", stderr: "null" });
   const [text, { success }] = await Promise.all([new Response(child.stdout).text(), child.status]);
   return success ? text.replace(/\n$/, "") : null;
 }
@@ -27,15 +35,11 @@ export async function userGitText(dir: string, args: readonly string[]): Promise
 function spawn(
   dir: string,
   args: readonly string[],
-  stdout: "inherit" | "piped",
+  streams: Pick<Deno.CommandOptions, "stdout" | "stderr">,
 ): Deno.ChildProcess {
   try {
-    return new Deno.Command("git", {
-      args: ["-C", dir, ...args],
-      stdin: stdout === "inherit" ? "inherit" : "null",
-      stdout,
-      stderr: stdout === "inherit" ? "inherit" : "null",
-    }).spawn();
+    const stdin = streams.stderr === "inherit" ? "inherit" : "null";
+    return new Deno.Command("git", { args: ["-C", dir, ...args], stdin, ...streams }).spawn();
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     throw new Failure("fatal", "Cannot run git: it is not in PATH", { cause: error });

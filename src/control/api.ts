@@ -181,8 +181,6 @@ const SwitchResult = v.variant("outcome", [
     mountPoint: v.string(),
     outcome: v.literal("handed-over"),
     reason: v.string(),
-    /** The target is no branch, for which `git switch` wants `--detach`. */
-    detach: v.boolean(),
   }),
 ]);
 export type SwitchResult = v.InferOutput<typeof SwitchResult>;

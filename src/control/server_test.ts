@@ -20,6 +20,7 @@ const HANDLERS: Handlers = {
   "list-repos": () => Promise.resolve({ repos: [] }),
   fetch: NONE,
   "set-refresh": NONE,
+  switch: NONE,
   status: () => Promise.resolve({ repos: [] }),
 };
 

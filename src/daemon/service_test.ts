@@ -39,6 +39,14 @@ class FakeMounts implements MountTable {
   expect(): () => void {
     return () => {};
   }
+
+  loadTrees(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  switchTo(): Promise<never> {
+    return Promise.reject(new Error("not here"));
+  }
 }
 
 interface World {

@@ -79,8 +79,7 @@ export type SwitchOutcome =
     /** Paths that differ. */
     readonly changed: number;
   }
-  /** `detach`: the target is no branch, for which `git switch` wants `--detach`. */
-  | { readonly outcome: "handed-over"; readonly reason: string; readonly detach: boolean };
+  | { readonly outcome: "handed-over"; readonly reason: string };
 
 /** Of a repository that is mounted and that no other verb is at. Throws Failure, GitError. */
 export async function switchTo(
@@ -90,11 +89,10 @@ export async function switchTo(
 ): Promise<SwitchOutcome> {
   const dir = userGitDirOf(record, parts.layout);
   const resolved = await resolveTarget(dir, request.target);
-  if (resolved.kind === "unclear") return handedOver(resolved.reason, resolved.detach);
+  if (resolved.kind === "unclear") return handedOver(resolved.reason);
   const { head, target } = resolved;
-  const handOver = (reason: string) => handedOver(reason, target.ref === null);
-  if (head.treeOid !== record.baseTreeOid) return handOver("the base has not followed HEAD");
-  if (head.treeOid === target.treeOid) return handOver("no file differs");
+  if (head.treeOid !== record.baseTreeOid) return handedOver("the base has not followed HEAD");
+  if (head.treeOid === target.treeOid) return handedOver("no file differs");
   const { viewDir } = parts.layout.repo(record.id);
   const source = { dir, viewDir, objectFormat: record.objectFormat };
   let changes: TreeChanges;
@@ -102,11 +100,11 @@ export async function switchTo(
     changes = await treeChanges(source, head.treeOid, target.treeOid);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return handOver(error.message);
+    return handedOver(error.message);
   }
   for (const [path, { from, to }] of changes.files) {
     if (from?.mode === GITLINK_MODE || to?.mode === GITLINK_MODE) {
-      return handOver(`the submodule ${JSON.stringify(path)} differs`);
+      return handedOver(`the submodule ${JSON.stringify(path)} differs`);
     }
   }
   await importObjects(source, changes);
@@ -115,8 +113,9 @@ export async function switchTo(
 }
 
 /** `afs switch` is to leave it to git. */
-export function handedOver(reason: string, detach = false): SwitchOutcome {
-  return { outcome: "handed-over", reason, detach };
+export function handedOver(reason: string): SwitchOutcome {
+  logger("switch").info("Left to git", { reason });
+  return { outcome: "handed-over", reason };
 }
 
 interface Plan {
@@ -172,7 +171,7 @@ class Switch {
   async #leave(reason: string): Promise<SwitchOutcome> {
     await unlockIndex(this.#plan.dir, this.#nonce);
     await removeIntent(this.#paths);
-    return handedOver(reason, this.#plan.target.ref === null);
+    return handedOver(reason);
   }
 
   /** In words why not, where git has to decide. */
@@ -286,6 +285,7 @@ function shownBy(switched: Switched, { uid, gid }: RepoRecord): Shown {
     },
     inos: new Map(paths.map((path, i) => [path, inos[i] as number])),
     directories: pathsOf(switched.directories),
+    changedBefore: pathsOf(switched.changedBefore),
   };
 }
 

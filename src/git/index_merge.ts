@@ -63,6 +63,8 @@ export interface Shown {
   readonly inos: ReadonlyMap<RepoPath, number>;
   /** In which names came or went. */
   readonly directories: readonly RepoPath[];
+  /** What the monitor named for the token before, as it would have told git. */
+  readonly changedBefore: readonly string[];
 }
 
 export type Merge =
@@ -173,6 +175,7 @@ export function mergedIndex(
   shown: Shown | null,
 ): Uint8Array<ArrayBuffer> {
   const flags = dirty.slice();
+  if (shown !== null) flag(flags, entries, shown.changedBefore);
   const dated = entries.map((entry, rank) => {
     if (isNew[rank] !== 1) return smudged(entry, shown);
     const ino = shown?.inos.get(entry.path);
@@ -191,6 +194,27 @@ export function mergedIndex(
   }
   extensions.push(fsmonitorExtension({ token: shown?.token ?? token, dirty: flags }));
   return serializeIndex({ ...index, entries: dated, extensions });
+}
+
+/** What git makes of names that the monitor gives it (fsmonitor.c, fsmonitor_refresh_callback). */
+function flag(
+  flags: Uint8Array,
+  entries: readonly IndexEntry[],
+  names: readonly string[],
+): void {
+  const changed = new Set<RepoPath>(names.map(withoutSlash));
+  if (changed.size === 0) return;
+  for (const [rank, { path }] of entries.entries()) {
+    for (let at = path; at !== ""; at = parentOf(at)) {
+      if (!changed.has(at)) continue;
+      flags[rank] = 1;
+      break;
+    }
+  }
+}
+
+function withoutSlash(name: string): RepoPath {
+  return name.replace(/\/$/, "") as RepoPath;
 }
 
 /** What the file's own time has to be, in seconds. */
@@ -267,7 +291,7 @@ function foldersOf(entries: readonly IndexEntry[]): Folder[] {
 }
 
 /**
- * What git does for each of the paths (untracked_cache_invalidate_path): the directory and those
+ * What git does for each of the paths (dir.c, untracked_cache_invalidate_path): the directory and those
  * above it are scanned again. Where patterns have changed, so is everything below.
  */
 function forget(cache: UntrackedCache, shown: Shown, { files }: TreeChanges): UntrackedCache {
@@ -277,6 +301,7 @@ function forget(cache: UntrackedCache, shown: Shown, { files }: TreeChanges): Un
     for (let at = path; !stale.has(at); at = parentOf(at)) stale.add(at);
   };
   for (const path of shown.directories) addWithParents(path);
+  for (const name of shown.changedBefore) addWithParents(parentOf(withoutSlash(name)));
   const patterns = new Set<RepoPath>();
   for (const path of files.keys()) {
     if (baseNameOf(path) !== IGNORE_FILE) continue;

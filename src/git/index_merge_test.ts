@@ -67,6 +67,7 @@ const shownFor = (paths: Iterable<RepoPath>, directories: readonly string[] = []
   stat: { ...NO_STAT, mtimeSeconds: 1000, ctimeSeconds: 1000, uid: 1, gid: 2 },
   inos: new Map([...paths].map((path, i) => [path, 70 + i])),
   directories: directories as readonly RepoPath[],
+  changedBefore: [],
 });
 
 Deno.test("a merge is what git read-tree -m makes, or is refused", async () => {

@@ -28,8 +28,8 @@ export interface SwitchHead extends CommitTree {
 
 export type Resolved =
   | { readonly kind: "resolved"; readonly head: SwitchHead; readonly target: SwitchTarget }
-  /** Git has to say. `detach`: it wants `--detach` for this. */
-  | { readonly kind: "unclear"; readonly reason: string; readonly detach: boolean };
+  /** Git has to say. */
+  | { readonly kind: "unclear"; readonly reason: string };
 
 /** Nothing that git would take for an option, or that no name has. */
 const REVISION = /^(?!-)[\x21-\x7e]+$/;
@@ -72,7 +72,7 @@ export async function resolveTarget(dir: UserGitDir, name: string): Promise<Reso
   const trees = await treesOf(dir, ["HEAD", target.commitOid]);
   const [head, to] = trees;
   if (head === undefined || to === undefined) {
-    return unclear("a commit is not here, or both are one", target.ref === null);
+    return unclear("one commit is not here, or both are one");
   }
   return {
     kind: "resolved",
@@ -91,8 +91,8 @@ async function treesOf(dir: UserGitDir, revisions: readonly string[]): Promise<C
   }).filter(({ commitOid, treeOid }) => isOid(commitOid) && isOid(treeOid));
 }
 
-function unclear(reason: string, detach = false): Resolved {
-  return { kind: "unclear", reason, detach };
+function unclear(reason: string): Resolved {
+  return { kind: "unclear", reason };
 }
 
 /** Null when git says that there is none. */

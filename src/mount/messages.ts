@@ -102,6 +102,11 @@ export interface Switched {
   readonly reason: string | null;
   /** Of the file monitor: after it, and all below is to be known with it. */
   readonly token: string;
+  /**
+   * What the file monitor names for the token that was given, without what the switch itself
+   * changed: what git would be told. As `paths`; a directory may have a slash at its end.
+   */
+  readonly changedBefore: ArrayBuffer;
   /** mtime and ctime of everything that changed. */
   readonly timeSeconds: number;
   readonly timeNanoseconds: number;

@@ -35,6 +35,7 @@ const NOTHING: Omit<Switched, "outcome" | "reason" | "durationMs"> = {
   timeNanoseconds: 0,
   paths: new ArrayBuffer(0),
   inos: new ArrayBuffer(0),
+  changedBefore: new ArrayBuffer(0),
   directories: new ArrayBuffer(0),
 };
 
@@ -82,6 +83,7 @@ export class Switches {
       timeNanoseconds: tree.time.nanoseconds,
       paths: terminated(tree.files.map(({ path }) => path)),
       inos: Float64Array.from(tree.files, ({ ino }) => ino).buffer,
+      changedBefore: terminated(tree.changedBefore),
       directories: terminated(tree.directories),
       notices: messages.length > 0 ? { fd, messages: messages.buffer } : null,
     };

@@ -199,7 +199,7 @@ Deno.test("what git would not switch to plainly is left to it", async () => {
     const it = await prepare(ground);
     const kind = async (name: string) => {
       const resolved = await resolveTarget(it.gitDir, name);
-      return resolved.kind === "unclear" ? `${resolved.detach}` : resolved.target.ref ?? "detached";
+      return resolved.kind === "unclear" ? "unclear" : resolved.target.ref ?? "detached";
     };
     await it.inUser("tag", "t", "other");
     await it.inUser("update-ref", "refs/remotes/origin/remote/only", "other");
@@ -208,13 +208,13 @@ Deno.test("what git would not switch to plainly is left to it", async () => {
     assert.equal(await kind(it.target.commitOid), "detached");
     assert.equal(await kind("other~0"), "detached");
     assert.equal(await kind("remote/only"), "refs/heads/remote/only");
-    assert.equal(await kind("only"), "false");
-    assert.equal(await kind("main"), "false");
-    assert.equal(await kind("HEAD"), "true");
+    assert.equal(await kind("only"), "unclear");
+    assert.equal(await kind("main"), "unclear");
+    assert.equal(await kind("HEAD"), "unclear");
     for (const name of ["none", "-f", "", "--detach", "a b", "refs/heads/../x", "*"]) {
-      assert.equal(await kind(name), "false", name);
+      assert.equal(await kind(name), "unclear", name);
     }
     await it.inUser("update-ref", "refs/remotes/fork/remote/only", "main");
-    assert.equal(await kind("remote/only"), "false");
+    assert.equal(await kind("remote/only"), "unclear");
   });
 });

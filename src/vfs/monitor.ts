@@ -183,17 +183,18 @@ export class Monitor {
    * fsmonitor-watchman): the token, a NUL, and paths with a NUL behind each. Throws Parked.
    */
   answer(token: string): Uint8Array<ArrayBuffer> {
-    const isUnread = token.endsWith(UNREAD);
-    const rows = this.#journal.since(isUnread ? token.slice(0, -UNREAD.length) : token);
-    const paths = rows === null ? null : this.#paths(rows);
-    if (isUnread && paths !== null) this.#expandAll(paths);
+    const paths = this.changedSince(token);
     const next = paths === null ? `${this.#journal.issue()}${UNREAD}` : this.#journal.issue();
     return bytesOf([next, ...paths ?? [EVERYTHING]].map((part) => `${part}\0`).join(""));
   }
 
-  /** Whether an answer would name no path. */
-  isUnchangedSince(token: string): boolean {
-    return this.#journal.since(token)?.length === 0;
+  /** What an answer names; null: everything. Throws Parked. */
+  changedSince(token: string): Set<string> | null {
+    const isUnread = token.endsWith(UNREAD);
+    const rows = this.#journal.since(isUnread ? token.slice(0, -UNREAD.length) : token);
+    const paths = rows === null ? null : this.#paths(rows);
+    if (isUnread && paths !== null) this.#expandAll(paths);
+    return paths;
   }
 
   /** Null: too many. */

@@ -43,7 +43,7 @@ export interface SwitchRequest {
   /** Root trees. */
   readonly from: Oid;
   readonly to: Oid;
-  /** Of the file monitor: nothing may have changed since. */
+  /** Of the file monitor: what has changed since is told. */
   readonly token: string;
 }
 
@@ -60,6 +60,8 @@ export interface Stale {
 export interface SwitchedTree {
   /** Of the file monitor, after it. */
   readonly token: string;
+  /** What the file monitor names for the token before, without what the switch itself changed. */
+  readonly changedBefore: readonly string[];
   /** mtime and ctime of all that changed. */
   readonly time: Time;
   /** Files and links that changed or came. */
@@ -145,9 +147,11 @@ export class Switch {
   run({ from, to, token }: SwitchRequest): SwitchedTree {
     const { nodes, overlay, monitor } = this.#view;
     if (nodes.root.oid !== from) throw new SwitchRefused("the base does not follow HEAD yet");
-    if (!monitor.isUnchangedSince(token)) throw new SwitchRefused("something changed meanwhile");
     let time: Time;
+    let changedBefore: Set<string> | null;
     try {
+      changedBefore = monitor.changedSince(token);
+      if (changedBefore === null) throw new SwitchRefused("the file monitor names everything");
       if (from !== to) this.#stay(nodes.root, "" as RepoPath, to);
       time = this.#commit();
     } catch (error) {
@@ -159,6 +163,7 @@ export class Switch {
     const moved = this.#plans.filter((plan) => plan.moved);
     return {
       token: overlay.journal.issue(),
+      changedBefore: [...changedBefore],
       time,
       files: this.#files,
       directories: [...moved.map(({ path }) => path), ...this.#newDirectories],

@@ -230,15 +230,26 @@ for (const [name, change, reason] of refusals) {
   });
 }
 
-Deno.test("refused: another base, something new for the file monitor, a tree that is not here", () => {
+Deno.test("what the file monitor had named before is told", () => {
+  using lab = new Lab(A);
+  const { filesystem, overlay } = lab.world;
+  const [from, to] = [put(lab.objects, A), put(lab.objects, B)];
+  const token = overlay.journal.issue();
+  lab.driver.create("untracked");
+  overlay.journal.issue();
+  assert.deepEqual(filesystem.switchTo({ from, to, token }).changedBefore, ["untracked"]);
+  const back = { from: to, to: from, token: overlay.journal.issue() };
+  assert.deepEqual(filesystem.switchTo(back).changedBefore, []);
+});
+
+Deno.test("refused: another base, an unknown token, a tree that is not here", () => {
   using lab = new Lab(A);
   const { filesystem, overlay } = lab.world;
   const [from, to] = [put(lab.objects, A), put(lab.objects, B)];
   assert.throws(() => lab.switchTo(B, A), { name: "SwitchRefused", message: /does not follow/ });
-  const token = overlay.journal.issue();
   lab.driver.create("untracked");
   const before = lab.snapshot();
-  for (const each of [token, "", `${token}u`, `${overlay.journal.issue()}u`]) {
+  for (const each of ["", "ffffffffffffffff-1", "1700000000"]) {
     assert.throws(() => filesystem.switchTo({ from, to, token: each }), SwitchRefused);
   }
   const inner = put(lab.objects, B["fresh"] as Spec);

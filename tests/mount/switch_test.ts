@@ -201,7 +201,7 @@ mountTest("switch: nobody stands still, however busy the directories are", async
       done.done++;
       [from, to] = [to, from];
     } else {
-      assert.equal(answer.reason, "something changed meanwhile");
+      assert.equal(answer.reason, "the file monitor names everything");
       done.refused++;
     }
   }
