@@ -1,7 +1,10 @@
-/** The CLI's side of the socket. node:http, because `fetch` needs an unstable flag for sockets. */
+/**
+ * The CLI's side of the socket: one request of HTTP/1.0 a connection, whose answer ends with it.
+ *
+ * Written by hand: `fetch` needs an unstable flag for sockets, and node:http of Deno 2.7 says
+ * nothing when a server is killed before it answers, so a verb would wait for ever.
+ */
 
-import http from "node:http";
-import { Buffer } from "node:buffer";
 import { safeParse } from "valibot";
 import { Failure, messageOf } from "../failure.ts";
 import { checkSocketPath } from "./socket_path.ts";
@@ -37,7 +40,6 @@ export async function call<V extends Verb>(
   options: CallOptions = {},
 ): Promise<Result<V>> {
   checkSocketPath(socketPath);
-  await probe(socketPath);
   const operation = crypto.randomUUID();
   const onAbort = () => {
     // Whether it is found or not: the answer to the operation itself says how it ended.
@@ -52,85 +54,79 @@ export async function call<V extends Verb>(
   }
 }
 
-/**
- * Whether anybody listens. Apart, because node:http leaks a stream in Deno when a connection is
- * refused. Throws NoDaemon, Failure (fatal).
- */
-async function probe(socketPath: string): Promise<void> {
+/** Sends one request and reads its answer. Throws NoDaemon, Failure. */
+async function exchange(
+  socketPath: string,
+  verb: Verb,
+  body: string,
+  onProgress: CallOptions["onProgress"],
+): Promise<unknown> {
+  const bytes = new TextEncoder().encode(body);
+  const head = `POST /v1/${verb} HTTP/1.0\r\nHost: afs\r\nContent-Type: application/json\r\n` +
+    `Content-Length: ${bytes.length}\r\n\r\n`;
+  using connection = await connect(socketPath);
   try {
-    (await Deno.connect({ transport: "unix", path: socketPath })).close();
+    await writeAll(connection, new TextEncoder().encode(head));
+    await writeAll(connection, bytes);
+    for await (const line of answerLines(connection)) {
+      const answer = parseLine(line);
+      if (answer.kind === "result") return answer.result;
+      if (answer.kind === "failure") throw new Failure(answer.failure.kind, answer.failure.message);
+      onProgress?.(answer);
+    }
+  } catch (error) {
+    // What a connection that breaks throws has no one class.
+    if (error instanceof Failure || error instanceof NoDaemon) throw error;
+  }
+  throw new Failure("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+}
+
+async function connect(socketPath: string): Promise<Deno.UnixConn> {
+  try {
+    return await Deno.connect({ transport: "unix", path: socketPath });
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     throw isAbsent(error) ? new NoDaemon(messageOf(error)) : connectFailure(socketPath, error);
   }
 }
 
-/** Sends one request and reads its answer. */
-function exchange(
-  socketPath: string,
-  verb: Verb,
-  body: string,
-  onProgress: CallOptions["onProgress"],
-): Promise<unknown> {
-  const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-  const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
-  const request = http.request(
-    { socketPath, path: `/v1/${verb}`, method: "POST", headers, agent: false },
-    (response) => {
+async function writeAll(connection: Deno.UnixConn, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += await connection.write(bytes.subarray(done));
+}
+
+/** The lines of the body; the head is looked at and left out. Throws NoDaemon. */
+async function* answerLines(connection: Deno.UnixConn): AsyncGenerator<string> {
+  let rest = "";
+  let inHead = true;
+  for await (const text of connection.readable.pipeThrough(new TextDecoderStream())) {
+    rest += text;
+    if (inHead) {
+      const end = rest.indexOf("\r\n\r\n");
+      if (end < 0) continue;
       // It is stopping: for the caller the same as none.
-      if (response.statusCode === 503) reject(new NoDaemon("the daemon is stopping"));
-      const read = lineReader((line) => {
-        const answer = parseLine(line);
-        if (answer.kind === "progress") onProgress?.(answer);
-        else if (answer.kind === "result") resolve(answer.result);
-        else reject(new Failure(answer.failure.kind, answer.failure.message));
-      });
-      response.setEncoding("utf8");
-      response.on("data", (part: string) => {
-        try {
-          read(part);
-        } catch (error) {
-          reject(error);
-          request.destroy();
-        }
-      });
-      response.on("end", () => reject(ended()));
-      response.on("error", () => reject(ended()));
-      response.on("close", () => reject(ended()));
-    },
-  );
-  request.on("error", (error: Error & { code?: string }) => {
-    reject(isAbsent(error) ? new NoDaemon(messageOf(error)) : connectFailure(socketPath, error));
-  });
-  request.end(body);
-  return promise;
+      if (/^HTTP\/1\.\d 503 /.test(rest)) throw new NoDaemon("the daemon is stopping");
+      rest = rest.slice(end + 4);
+      inHead = false;
+    }
+    const lines = rest.split("\n");
+    rest = lines.pop() ?? "";
+    yield* lines.filter((line) => line !== "");
+  }
 }
 
-function isAbsent(error: Error & { code?: string }): boolean {
-  return error instanceof Deno.errors.NotFound || error.code === "ENOENT" ||
-    error.code === "ECONNREFUSED" ||
-    error instanceof Deno.errors.ConnectionRefused ||
-    /os error (?:2|111|61)\b/.test(error.message);
+function isAbsent(error: Error): boolean {
+  return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused;
 }
 
-function connectFailure(socketPath: string, error: Error & { code?: string }): Failure {
-  if (
-    error instanceof Deno.errors.PermissionDenied || error.code === "EACCES" ||
-    /os error 13\b/.test(error.message)
-  ) {
+function connectFailure(socketPath: string, error: Error): Failure {
+  if (error instanceof Deno.errors.PermissionDenied) {
     return new Failure(
       "fatal",
       `Cannot use ${socketPath}: it belongs to another user; run afs as that user, or set ` +
         "ARTIFACT_FS_ROOT to a folder of yours",
     );
   }
-  return /reset|hang ?up|closed|EPIPE/i.test(`${error.code} ${error.message}`)
-    ? ended()
-    : new Failure("fatal", `Cannot reach the daemon at ${socketPath}: ${error.message}`);
-}
-
-function ended(): Failure {
-  return new Failure("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+  return new Failure("fatal", `Cannot reach the daemon at ${socketPath}: ${error.message}`);
 }
 
 function parseLine(line: string): AnswerLine {
@@ -146,14 +142,4 @@ function parseLine(line: string): AnswerLine {
     "fatal",
     "Cannot read the daemon's answer: it is of another version; end it, and use one version of afs",
   );
-}
-
-/** Calls `onLine` for each whole line of a text that comes in parts. */
-export function lineReader(onLine: (line: string) => void): (part: string) => void {
-  let rest = "";
-  return (part) => {
-    const all = (rest + part).split("\n");
-    rest = all.pop() ?? "";
-    for (const line of all) if (line !== "") onLine(line);
-  };
 }

@@ -3,7 +3,7 @@ import { Failure } from "../failure.ts";
 import { Bug } from "../failure.ts";
 import { setupLog } from "../log.ts";
 import type { Progress } from "./api.ts";
-import { call, lineReader, NoDaemon } from "./client.ts";
+import { call, NoDaemon } from "./client.ts";
 import { type Context, ControlServer, type Handlers } from "./server.ts";
 
 setupLog({ write: () => {} });
@@ -147,9 +147,51 @@ Deno.test("a daemon that stops says so, and to new calls it is gone", options, a
   });
 });
 
-Deno.test("lines come whole however they are cut", () => {
-  const lines: string[] = [];
-  const read = lineReader((line) => lines.push(line));
-  for (const part of ["a", "b\nc\n\nd", "", "\n", "rest"]) read(part);
-  assert.deepEqual(lines, ["ab", "c", "d"]);
+/** A server of one connection that says these parts, and then is gone. */
+async function answering(parts: readonly string[]) {
+  const dir = await Deno.makeTempDir();
+  const path = `${dir}/control.sock`;
+  const listener = Deno.listen({ transport: "unix", path });
+  const served = (async () => {
+    using connection = await listener.accept();
+    await connection.read(new Uint8Array(4096));
+    for (const part of parts) await connection.write(new TextEncoder().encode(part));
+  })();
+  const phases: string[] = [];
+  try {
+    const result = await call(path, "ping", {}, { onProgress: ({ phase }) => phases.push(phase) });
+    return { result, phases };
+  } finally {
+    await served;
+    listener.close();
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+const HEAD = "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\n";
+const PROGRESS = '{"kind":"progress","phase":"A","percent":null}\n';
+const RESULT = '{"kind":"result","result":{"pid":7,"afs":"test"}}\n';
+
+Deno.test("an answer comes whole however it is cut", options, async () => {
+  const whole = `${HEAD}${PROGRESS}\n${PROGRESS}${RESULT}`;
+  for (
+    const cuts of [[], [3], [HEAD.length - 1], [HEAD.length, HEAD.length + 9], [whole.length - 1]]
+  ) {
+    const parts = [0, ...cuts].map((from, i) => whole.slice(from, cuts[i]));
+    const { result, phases } = await answering(parts);
+    assert.deepEqual(result, { pid: 7, afs: "test" });
+    assert.deepEqual(phases, ["A", "A"]);
+  }
 });
+
+Deno.test(
+  "a daemon that ends before it has answered is told, at whatever point",
+  options,
+  async () => {
+    for (const said of ["", HEAD.slice(0, 9), HEAD, HEAD + PROGRESS, HEAD + RESULT.slice(0, -1)]) {
+      await assert.rejects(answering([said]), { kind: "fatal", message: /has ended before/ });
+    }
+    await assert.rejects(answering([`${HEAD}{}\n`]), { kind: "fatal", message: /another version/ });
+    await assert.rejects(answering(["HTTP/1.1 503 Service Unavailable\r\n\r\n"]), NoDaemon);
+  },
+);
