@@ -360,6 +360,7 @@ mountTest("switch: a killed daemon leaves the commit before or the one after", a
   }
   await p.mount.sh("sw main 2>/dev/null || true");
   await p.clone.sh("echo u >untracked");
-  const rest = (text: string) => text.split("\n").filter((line) => !line.startsWith("checkout:"));
+  const rest = (text: string) =>
+    text.split("\n").filter((line) => line !== "" && !line.startsWith("checkout:"));
   assert.deepEqual(rest(await p.mount.state()), rest(await p.clone.state()));
 });
