@@ -115,9 +115,9 @@ export class MountHandle {
    */
   switchTo(request: Omit<MountCommand & { kind: "switch" }, "kind">): Promise<Switched> {
     if (this.#ended) return Promise.reject(gone());
-    // It starts while the worker looks.
-    this.#switching = { ...Promise.withResolvers<Switched>(), notifier: spawnNotifier() };
     this.send({ kind: "switch", ...request });
+    // Some tens of ms, in which the worker is at it; its answer is taken after this.
+    this.#switching = { ...Promise.withResolvers<Switched>(), notifier: spawnNotifier() };
     return this.#switching.promise;
   }
 

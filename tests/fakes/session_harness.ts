@@ -24,6 +24,8 @@ export class SessionHarness {
   readonly requests = new Float64Array(1);
   /** The time, in milliseconds. */
   clock = 0;
+  /** A notifier waits for the kernel. */
+  isAwaited = false;
   /** Commands: called by drain. */
   onDrain: () => void = () => {};
 
@@ -36,6 +38,7 @@ export class SessionHarness {
         this.drains.push(this.device.readCount);
         this.onDrain();
       },
+      isAwaited: () => this.isAwaited,
       onReady: (protocol) => this.ready.push(protocol),
       requests: this.requests,
       now: () => this.clock,

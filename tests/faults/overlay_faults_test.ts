@@ -10,7 +10,7 @@ import type { Oid } from "../../src/git/oid.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
 import type { Name } from "../../src/path.ts";
 import { FakeObjects, fakeOid } from "../fakes/fake_objects.ts";
-import { OverlayWorld } from "../fakes/overlay_world.ts";
+import { OverlayWorld, WORLD_SYNTHETIC_DIR } from "../fakes/overlay_world.ts";
 import { PathDriver } from "../fakes/path_driver.ts";
 import { checkInvariants } from "../support/overlay_invariants.ts";
 
@@ -18,6 +18,10 @@ const ROOT = fakeOid(0x100);
 const SRC = fakeOid(0x101);
 const DEEP = fakeOid(0x102);
 const OTHER = fakeOid(0x103);
+/** Of another commit. */
+const NEXT = fakeOid(0x110);
+const NEXT_SRC = fakeOid(0x111);
+const FRESH = fakeOid(0x112);
 
 function base(): FakeObjects {
   const blob = (number: number, text: string): Oid => {
@@ -38,7 +42,26 @@ function base(): FakeObjects {
   ]);
   objects.putTree(DEEP, [{ mode: "100644", name: "a", oid: blob(0x204, "aaa") }]);
   objects.putTree(OTHER, [{ mode: "100644", name: "x", oid: blob(0x205, "x") }]);
+  objects.putTree(NEXT, [
+    { mode: "40000", name: "fresh", oid: FRESH },
+    { mode: "100644", name: "link", oid: blob(0x206, "a file now") },
+    { mode: "40000", name: "other", oid: OTHER },
+    { mode: "40000", name: "src", oid: NEXT_SRC },
+    { mode: "100644", name: "tool", oid: fakeOid(0x202) },
+  ]);
+  objects.putTree(NEXT_SRC, [
+    { mode: "40000", name: "deep", oid: DEEP },
+    { mode: "100644", name: "other", oid: blob(0x207, "other") },
+  ]);
+  objects.putTree(FRESH, [{ mode: "100644", name: "f", oid: blob(0x208, "fresh") }]);
   return objects;
+}
+
+/** A token of the file monitor, with which nothing is new. */
+function tokenOf(driver: PathDriver): string {
+  const path = `${WORLD_SYNTHETIC_DIR}/fsmonitor/t-unknown`;
+  const [token = ""] = driver.with(path, (nodeid) => driver.read(nodeid)).split("\0");
+  return token.replace(/u$/, "");
 }
 
 /** What was done before, so that the overlay is not empty. */
@@ -103,6 +126,10 @@ const MUTATIONS: readonly Mutation[] = [
   {
     name: "exchange of two base files",
     run: (d) => d.rename("README", "src/main", RENAME_EXCHANGE),
+  },
+  {
+    name: "switch to another commit",
+    run: (d) => void d.filesystem.switchTo({ from: ROOT, to: NEXT, token: tokenOf(d) }),
   },
   {
     name: "setxattr of a base file",

@@ -1,6 +1,6 @@
 /**
- * A process that holds things of a mount while its work tree becomes another commit: a directory it
- * is in, an open file, a mapping that it has not looked at, a listing and a name that was not there.
+ * Holds things of a mount while its work tree becomes another commit: a directory that it is in, an
+ * open file, a mapping that it has not looked at, a listing, and a name that was not there.
  *
  *     deno run -A switch_hold_main.ts DIRECTORY OPEN MAPPED MISSING
  *

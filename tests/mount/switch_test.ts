@@ -1,6 +1,6 @@
 /**
- * The mount's side of a switch with a real kernel: what it holds of the tree before is gone when the
- * switch is done, what processes hold is not, and nobody who is at work in the mount stands still.
+ * The mount's side of a switch with a real kernel: what it holds of the tree before is gone when
+ * the switch is done, what processes hold is not, and nobody at work in the mount stands still.
  */
 
 import assert from "node:assert/strict";

@@ -22,10 +22,10 @@ async function attempt(work: () => unknown): Promise<Outcome> {
   }
 }
 const REMOTE_PORT = 9;
-export async function probe(dir: string, other: string, file: string): Promise<void> {
+export async function probe(dir: string, other: string): Promise<Record<string, Outcome>> {
   const command = (name: string, ...args: string[]) =>
     new Deno.Command(name, { args, stdout: "null", stderr: "null", clearEnv: true }).output();
-  const outcome = {
+  return {
     "read its folder": await attempt(() => Deno.readTextFileSync(dir + "/mine")),
     "write its folder": await attempt(() => Deno.writeTextFileSync(dir + "/written", "")),
     "read another folder": await attempt(() => Deno.readTextFileSync(other + "/secret")),
@@ -49,7 +49,6 @@ export async function probe(dir: string, other: string, file: string): Promise<v
     "worker with more": await attempt(() =>
       new Worker("data:text/javascript,", { type: "module", deno: { permissions: { run: true, net: true } } })),
   };
-  Deno.writeTextFileSync(dir + "/" + file, JSON.stringify(outcome));
 }
 `;
 
@@ -62,13 +61,21 @@ self.onmessage = (event) => {
   const data = event.data;
   const base = data.basePath ?? data.config.basePath;
   const dir = base.slice(0, base.lastIndexOf("/"));
-  probe(dir, dir + "/../other", ${JSON.stringify(file)});
+  probe(dir, dir + "/../other").then((outcome) =>
+    Deno.writeTextFileSync(dir + "/" + ${JSON.stringify(file)}, JSON.stringify(outcome)));
 };
+`;
+
+/** It may write nowhere. */
+const NOTIFIER = `
+import { probe } from "../../probe.ts";
+self.onmessage = ({ data }) => probe(data, data + "/../other").then((outcome) => self.postMessage(outcome));
 `;
 
 const MAIN = `
 import { StoreWorkers } from "./src/daemon/store_workers.ts";
 import { MountHandle, spawnMountWorker } from "./src/mount/handle.ts";
+import { spawnNotifier } from "./src/mount/notifier.ts";
 import { layoutOf } from "./src/repo/layout.ts";
 
 const root = Deno.args[0];
@@ -85,7 +92,10 @@ new MountHandle({
   objectFormat: "sha1", rootTreeOid: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,
 }, spawnMountWorker([store.dir]), () => {}).started().catch(ended);
-const files = ["hydrator", "indexer", "mount"].map((name) => store.dir + "/" + name);
+const notifier = spawnNotifier();
+notifier.onmessage = ({ data }) => Deno.writeTextFileSync(store.dir + "/notifier", JSON.stringify(data));
+notifier.postMessage(store.dir);
+const files = ["hydrator", "indexer", "mount", "notifier"].map((name) => store.dir + "/" + name);
 const there = (path) => { try { return Deno.statSync(path).size > 0; } catch { return false; } };
 const timer = setInterval(() => {
   if (!files.every(there)) return;
@@ -133,6 +143,7 @@ Deno.test("workers: what each may do in a compiled program", () =>
     ) {
       await Deno.writeTextFile(`${checkout}/src/${path}/worker.ts`, WORKER(file ?? ""));
     }
+    await Deno.writeTextFile(`${checkout}/src/mount/notifier_worker.ts`, NOTIFIER);
     await run("sh", [`${checkout}/scripts/build`], { timeoutMs: 300_000 });
 
     const root = dir.at("state");
@@ -152,12 +163,15 @@ Deno.test("workers: what each may do in a compiled program", () =>
       if (name === "hydrator") assert.match(remote, /refused/);
       assert.deepEqual({ ...outcomes[name], "connect to the remote": "no" }, store, name);
     }
-    // Only this one may use ffi, which reaches everything: it sees names and oids, no packs.
-    assert.deepEqual(outcomes.mount, {
+    // Only these may use ffi, which reaches everything: they see names and oids, no packs.
+    const withFfi = {
       ...CONFINED,
       "run git": "no",
       "run sh": "no",
       "ffi": "yes",
       "env PATH": "no",
-    });
+    };
+    assert.deepEqual(outcomes.mount, withFfi);
+    const nothing = { "read its folder": "no", "write its folder": "no" };
+    assert.deepEqual(outcomes.notifier, { ...withFfi, ...nothing });
   }));

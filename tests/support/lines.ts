@@ -19,7 +19,7 @@ export interface LineChildOptions {
 
 export class LineChild {
   readonly pid: number;
-  readonly ended: Promise<Deno.CommandStatus>;
+  readonly #ended: Promise<Deno.CommandStatus>;
   readonly #input: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
   readonly #lines: AsyncGenerator<string>;
   readonly #logPath: string;
@@ -37,7 +37,7 @@ export class LineChild {
       stderr: "null",
     }).spawn();
     this.pid = child.pid;
-    this.ended = child.status;
+    this.#ended = child.status;
     this.#input = child.stdin.getWriter();
     this.#lines = linesOf(child.stdout);
   }
@@ -59,15 +59,10 @@ export class LineChild {
     return await this.next();
   }
 
-  /** The end of its input. */
-  async endInput(): Promise<void> {
-    await this.#input.close();
-  }
-
-  /** All that it has still to say is read, and thrown away. */
+  /** Ends its input and reads what it has still to say; its exit code, 128 + n for a signal. */
   async finish(): Promise<number> {
-    await this.endInput();
+    await this.#input.close().catch(() => {});
     while ((await this.#lines.next()).done !== true);
-    return (await this.ended).code;
+    return (await this.#ended).code;
   }
 }

@@ -28,6 +28,8 @@ import {
   LSEEK_OUT,
   MKDIR_IN,
   MKNOD_IN,
+  NOTIFY_INVAL_ENTRY_OUT,
+  NOTIFY_INVAL_INODE_OUT,
   OPCODE,
   OPEN_OUT,
   OUT_HEADER,
@@ -188,6 +190,8 @@ const STRUCTS: readonly [string, { sizeBytes: number; at: object }, number, obje
   ["fuse_setxattr_in without its extension", SETXATTR_IN, 8, { size: 0, flags: 4 }],
   ["fuse_getxattr_in", GETXATTR_IN, 8, { size: 0, padding: 4 }],
   ["fuse_getxattr_out", GETXATTR_OUT, 8, { size: 0, padding: 4 }],
+  ["fuse_notify_inval_inode_out", NOTIFY_INVAL_INODE_OUT, 24, { ino: 0, off: 8, len: 16 }],
+  ["fuse_notify_inval_entry_out", NOTIFY_INVAL_ENTRY_OUT, 16, { parent: 0, namelen: 8, flags: 12 }],
   ["fuse_kstatfs", STATFS_OUT, 80, {
     blocks: 0,
     bfree: 8,

@@ -639,3 +639,16 @@ Deno.test("finish: what was asked is answered, nothing waits, and who goes on as
   assert.equal(endless.run(), "unmounted");
   assert.ok(asked > 1000);
 });
+
+Deno.test("finish: whom somebody awaits is answered, and it goes on until nobody does", () => {
+  const harness = new SessionHarness(new FakeFilesystem({ getattr: () => park("never") }));
+  harness.isAwaited = true;
+  harness.device.push(getattrRequest(1, 1)).onWait(
+    () => harness.session.finish("stopped"),
+    // Who comes after it is let go too.
+    () => void harness.device.push(getattrRequest(2, 1)),
+    () => harness.isAwaited = false,
+  );
+  assert.equal(harness.run(), "stopped");
+  for (const unique of [1, 2]) assert.equal(harness.device.replyTo(unique).error, -ERRNO.EIO);
+});
