@@ -7,7 +7,7 @@
  *  1. Entries at paths that do not differ are kept as they are, with stat data and flags; what is
  *     staged there stays staged.
  *  2. A directory of TREE is valid only if its entries are that tree.
- *  3. What the file monitor and UNTR say of other paths is kept, and nothing of those that differ is
+ *  3. What the file monitor and UNTR say of other paths is kept; of those that differ nothing is
  *     believed unless the mount has said how it shows now.
  *
  * A new entry has the time of the switch and no size (0), so git compares contents should the
@@ -291,8 +291,8 @@ function foldersOf(entries: readonly IndexEntry[]): Folder[] {
 }
 
 /**
- * What git does for each of the paths (dir.c, untracked_cache_invalidate_path): the directory and those
- * above it are scanned again. Where patterns have changed, so is everything below.
+ * What git does for each of the paths (dir.c, untracked_cache_invalidate_path): the directory
+ * and those above it are scanned again. Where patterns have changed, so is everything below.
  */
 function forget(cache: UntrackedCache, shown: Shown, { files }: TreeChanges): UntrackedCache {
   if (cache.root === null) return cache;

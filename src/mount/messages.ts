@@ -70,8 +70,8 @@ export type MountCommand =
   /** This tree is to come beneath; what was imported for it has come. */
   | { readonly kind: "rebase"; readonly treeOid: Oid }
   /**
-   * The work tree is to become another commit. Root trees; nothing may have changed since the file
-   * monitor's token; the trees of `to` that `from` does not have have come.
+   * The work tree is to become another commit. Root trees; what has changed since the file monitor's
+   * token is told; the trees of `to` that `from` does not have have come.
    */
   | {
     readonly kind: "switch";

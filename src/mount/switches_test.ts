@@ -12,6 +12,7 @@ const FD = 77;
 const REQUEST = { from: "a" as Oid, to: "b" as Oid, token: "t-1" };
 const TREE: SwitchedTree = {
   token: "t-2",
+  changedBefore: [],
   time: { seconds: 5, nanoseconds: 6 },
   files: [{ path: "d/\xc3\xbc" as RepoPath, ino: 2 ** 52 + 1 }, { path: "f" as RepoPath, ino: 9 }],
   directories: ["" as RepoPath, "d" as RepoPath],

@@ -23,7 +23,7 @@
  *                                         imported from the user's git directory
  *         shallow                   0600  lines of the store's that the user's shallow file was given
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
- *         switch.json               0600  a switch to another commit is under way (switch_intent.ts)
+ *         switch.json               0600  a switch is under way (switch_intent.ts)
  *         switch.index              0600  the index that it leads to
  */
 
