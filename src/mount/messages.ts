@@ -70,7 +70,7 @@ export type MountCommand =
   /** This tree is to come beneath; what was imported for it has come. */
   | { readonly kind: "rebase"; readonly treeOid: Oid }
   /**
-   * The work tree is to become another commit. Root trees; what has changed since the file monitor's
+   * The work tree is to become another commit. Root trees; what changed since the file monitor's
    * token is told; the trees of `to` that `from` does not have have come.
    */
   | {
