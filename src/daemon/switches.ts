@@ -18,6 +18,7 @@
  * The steps, their order on the disk, and what a kill leaves: src/repo/switch_intent.ts.
  */
 
+import { allToTheirEnds } from "../all.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { importObjects } from "../git/import.ts";
 import { IndexError } from "../git/index_bytes.ts";
@@ -107,8 +108,6 @@ export async function switchTo(
       return handedOver(`the submodule ${JSON.stringify(path)} differs`);
     }
   }
-  await importObjects(source, changes);
-  await parts.mounts.loadTrees(record.id, changes.treeOids, head.treeOid, target.treeOid);
   return await new Switch(record, parts, { dir, head, target, changes, request }).run();
 }
 
@@ -148,11 +147,12 @@ class Switch {
     await writeIntent(this.#paths, { phase: "locking", nonce: this.#nonce });
     let shown: Switched | null = null;
     try {
-      const locked = await lockIndex(dir, this.#nonce);
+      const lock = lockIndex(dir, this.#nonce);
+      const [locked] = await allToTheirEnds([lock, this.#bringObjects()]);
       if (locked.kind === "busy") return await this.#leave(locked.reason);
       const made = this.#merge(locked.bytes);
       if (typeof made === "string") return await this.#leave(made);
-      const switched = await this.#show(made, locked.bytes);
+      const switched = await this.#show(made.merged, locked.bytes);
       if (switched.outcome === "refused") return await this.#leave(switched.reason ?? "");
       if (switched.outcome === "failed") {
         throw new Failure("failed", `Cannot switch: ${switched.reason}`);
@@ -174,6 +174,14 @@ class Switch {
     return handedOver(reason);
   }
 
+  /** What the mount is to show, and only the user's git directory has. */
+  async #bringObjects(): Promise<void> {
+    const { id, objectFormat } = this.#record;
+    const { dir, changes, head, target } = this.#plan;
+    await importObjects({ dir, viewDir: this.#paths.viewDir, objectFormat }, changes);
+    await this.#parts.mounts.loadTrees(id, changes.treeOids, head.treeOid, target.treeOid);
+  }
+
   /** In words why not, where git has to decide. */
   #merge(bytes: Uint8Array<ArrayBuffer>): { index: Index; merged: MergedEntries } | string {
     try {
@@ -186,24 +194,21 @@ class Switch {
     }
   }
 
-  async #show(
-    { index, merged }: { index: Index; merged: MergedEntries },
-    before: Uint8Array,
-  ): Promise<Switched> {
-    const { head, target, changes } = this.#plan;
-    const after = mergedIndex(index, merged, changes, null);
+  async #show({ token }: MergedEntries, before: Uint8Array): Promise<Switched> {
+    const { head, target } = this.#plan;
     await writeIntent(this.#paths, {
       phase: "switching",
       nonce: this.#nonce,
       fromCommitOid: head.commitOid,
       fromRef: head.ref,
+      fromTreeOid: head.treeOid,
       toTreeOid: target.treeOid,
       indexHash: indexHashOf(before),
       move: this.#move(),
-    }, after);
+    });
     const { mounts } = this.#parts;
     const [from, to] = [head.treeOid, target.treeOid];
-    return await mounts.switchTo(this.#record.id, { from, to, token: merged.token });
+    return await mounts.switchTo(this.#record.id, { from, to, token });
   }
 
   async #finish(

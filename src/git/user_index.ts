@@ -93,33 +93,10 @@ export async function writeLockedIndex(
   if (code !== 0) throw new Failure("failed", "Cannot switch: the index cannot be written");
 }
 
-/**
- * After a crash: whoever holds the lock is gone. Exits with 3 when the index is another than the
- * one that ends with the bytes of `$1` (hex); one that has become the new one already is as good.
- */
-const LOCK_AGAIN = `
-cd "$GIT_DIR" || exit 1
-end() { tail -c 20 "$1" | od -An -v -tx1 | tr -d ' \\n'; }
-umask 022
-cat > index.lock.new || exit 1
-if [ "$(end index)" != "$1" ] && [ "$(end index)" != "$(end index.lock.new)" ]; then
-  rm -f index.lock.new
-  exit 3
-fi
-mv -f index.lock.new index.lock
-`;
-
-/** False: the index is not the one before. Throws Failure. */
-export async function lockIndexAgain(
-  dir: UserGitDir,
-  bytes: Uint8Array,
-  hashBefore: string,
-): Promise<boolean> {
-  const { code } = await runShell(dir, LOCK_AGAIN, { args: [hashBefore], input: bytes });
-  if (code !== 0 && code !== 3) {
-    throw new Failure("failed", "Cannot switch: the index cannot be written");
-  }
-  return code === 0;
+/** The index as it is; null: there is none. */
+export async function readIndex(dir: UserGitDir): Promise<Uint8Array<ArrayBuffer> | null> {
+  const { code, stdout } = await runShell(dir, 'exec cat "$GIT_DIR/index"');
+  return code === 0 ? stdout : null;
 }
 
 /** Makes the lock the index. Throws Failure. */

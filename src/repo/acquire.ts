@@ -16,6 +16,7 @@
  */
 
 import type { Clock } from "../clock.ts";
+import { allToTheirEnds } from "../all.ts";
 import { Failure } from "../failure.ts";
 import { type CredentialSource, writeCredentials } from "../git/credentials.ts";
 import { gitFailure } from "../git/errors.ts";
@@ -345,12 +346,4 @@ async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promi
       ...signalOf(job),
     }),
   ]);
-}
-
-/** As Promise.all, but an undoing that follows does not race with the slower ones. */
-async function allToTheirEnds<T extends readonly unknown[]>(
-  work: { readonly [K in keyof T]: T[K] | Promise<T[K]> },
-): Promise<T> {
-  await Promise.allSettled(work);
-  return await Promise.all(work) as unknown as T;
 }

@@ -24,7 +24,6 @@
  *         shallow                   0600  lines of the store's that the user's shallow file was given
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
  *         switch.json               0600  a switch is under way (switch_intent.ts)
- *         switch.index              0600  the index that it leads to
  */
 
 import type { HostPath } from "../path.ts";
@@ -51,7 +50,6 @@ export interface RepoLayout {
   /** The overlay's rows; absent: nothing was ever changed. */
   readonly overlayPath: HostPath;
   readonly switchIntentPath: HostPath;
-  readonly switchIndexPath: HostPath;
 }
 
 export interface Layout {
@@ -102,7 +100,6 @@ export function layoutOf(stateRoot: HostPath): Layout {
       overlayDir: at("repos", id, "overlay"),
       overlayPath: at("repos", id, "overlay", "overlay.sqlite"),
       switchIntentPath: at("repos", id, "switch.json"),
-      switchIndexPath: at("repos", id, "switch.index"),
     }),
   };
 }

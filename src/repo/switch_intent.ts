@@ -4,33 +4,38 @@
  *
  * A switch takes these steps (src/daemon/switches.ts):
  *  1. `locking` is written; then the user's index is locked, with the nonce in the lock.
- *  2. The index that it leads to, then `switching` are written.
+ *  2. `switching` is written.
  *  3. The mount shows the other tree: one transaction of the overlay, on the disk.
  *  4. The index goes into the lock, HEAD moves, the lock becomes the index.
  *  5. The registry says what the base is; the intent goes.
  *
  * After a kill the overlay says whether 3 has happened. If not, the lock goes and nothing was done.
- * If it has, 4 and 5 are done (again), with an index in which git looks at every path that differs.
- * Should somebody have gone on meanwhile, with HEAD elsewhere or another index, that is left as it
+ * If it has, 4 and 5 are done, with an index that is made again, and in which git looks at every path
+ * that differs. Should somebody have gone on meanwhile, with HEAD elsewhere or another index, that is left as it
  * is: the work tree is as the other commit has it, and nothing of it is lost.
  */
 
+import { createHash } from "node:crypto";
 import * as v from "valibot";
 import { logger } from "../log.ts";
 import { messageOf } from "../failure.ts";
-import {
-  readIfExists,
-  readTextIfExists,
-  removeIfExists,
-  writeFileAtomically,
-} from "../git/files.ts";
+import { readTextIfExists, removeIfExists, writeFileAtomically } from "../git/files.ts";
+import { parseIndex } from "../git/index_file.ts";
+import { mergedIndex, mergeIndex } from "../git/index_merge.ts";
 import { isOid, type Oid } from "../git/oid.ts";
-import { readHead, type UserGitDir } from "../git/user_git_dir.ts";
-import { installIndex, lockIndexAgain, moveHead, unlockIndex } from "../git/user_index.ts";
+import { treeChanges } from "../git/tree_changes.ts";
+import type { TreeReaderOptions } from "../git/tree_reader.ts";
+import { readHead } from "../git/user_git_dir.ts";
+import {
+  installIndex,
+  moveHead,
+  readIndex,
+  unlockIndex,
+  writeLockedIndex,
+} from "../git/user_index.ts";
 import { OverlayReader } from "../overlay/store.ts";
-import type { HostPath } from "../path.ts";
 import { ROOT_INO } from "../vfs/ino.ts";
-import type { Layout } from "./layout.ts";
+import type { Layout, RepoLayout } from "./layout.ts";
 import { userGitDirOf } from "./owner.ts";
 import type { Registry } from "./registry.ts";
 import type { RepoRecord } from "./types.ts";
@@ -46,8 +51,9 @@ const Intent = v.variant("phase", [
     fromCommitOid: oid,
     /** Full ref HEAD was on; null: detached. */
     fromRef: nullableText,
+    fromTreeOid: oid,
     toTreeOid: oid,
-    /** The last bytes of the index before, in hex. */
+    /** Of the index before. */
     indexHash: v.string(),
     move: v.object({
       ref: nullableText,
@@ -61,31 +67,22 @@ const Intent = v.variant("phase", [
 export type SwitchIntent = v.InferOutput<typeof Intent>;
 type Switching = SwitchIntent & { readonly phase: "switching" };
 
-/** With the index it leads to, which is on the disk first. */
 export async function writeIntent(
-  { switchIntentPath, switchIndexPath }: IntentPaths,
+  { switchIntentPath }: Pick<RepoLayout, "switchIntentPath">,
   intent: SwitchIntent,
-  index: Uint8Array | null = null,
 ): Promise<void> {
-  if (index !== null) await writeFileAtomically(switchIndexPath, index, 0o600);
   await writeFileAtomically(switchIntentPath, JSON.stringify(intent), 0o600);
 }
 
 export async function removeIntent(
-  { switchIntentPath, switchIndexPath }: IntentPaths,
+  { switchIntentPath }: Pick<RepoLayout, "switchIntentPath">,
 ): Promise<void> {
   await removeIfExists(switchIntentPath);
-  await removeIfExists(switchIndexPath);
 }
 
-export interface IntentPaths {
-  readonly switchIntentPath: HostPath;
-  readonly switchIndexPath: HostPath;
-}
-
-/** By which an index is known from another; its bytes end with it. */
+/** By which an index is known from another. (What it ends with may be zeros: index.skipHash.) */
 export function indexHashOf(bytes: Uint8Array): string {
-  return bytes.subarray(-20).toHex();
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 /**
@@ -105,7 +102,8 @@ export async function recoverSwitch(
     const intent = v.parse(Intent, JSON.parse(text));
     const dir = userGitDirOf(record, layout);
     if (intent.phase === "switching" && shownTree(record, layout) === intent.toTreeOid) {
-      const done = await goOn(dir, paths, intent);
+      const { objectFormat } = record;
+      const done = await goOn({ dir, viewDir: paths.viewDir, objectFormat }, intent);
       if (done) {
         const { commitOid } = intent.move;
         const generation = record.generation + 1;
@@ -122,18 +120,25 @@ export async function recoverSwitch(
   return registry.byId(record.id) ?? record;
 }
 
-/** Whether it was done: false when somebody went on meanwhile. */
-async function goOn(
-  dir: UserGitDir,
-  { switchIndexPath }: IntentPaths,
-  { fromCommitOid, fromRef, indexHash, move }: Switching,
-): Promise<boolean> {
-  const index = await readIfExists(switchIndexPath);
+/** Whether HEAD is at the other commit: false when somebody went on meanwhile. */
+async function goOn(source: TreeReaderOptions, intent: Switching): Promise<boolean> {
+  const { dir } = source;
+  const { fromCommitOid, fromRef, fromTreeOid, toTreeOid, move } = intent;
   const head = await readHead(dir);
   const isBefore = head.commitOid === fromCommitOid && head.ref === fromRef;
   const isAfter = head.commitOid === move.commitOid && head.ref === move.ref;
-  if (index === null || (!isBefore && !isAfter)) return false;
-  if (!await lockIndexAgain(dir, index, indexHash)) return false;
+  const bytes = await readIndex(dir);
+  const isSame = bytes !== null && indexHashOf(bytes) === intent.indexHash;
+  if (!isSame || (!isBefore && !isAfter)) {
+    await unlockIndex(dir, intent.nonce);
+    return isAfter;
+  }
+  const changes = await treeChanges(source, fromTreeOid, toTreeOid);
+  const index = parseIndex(bytes, source.objectFormat);
+  const merge = mergeIndex(index, changes);
+  if (merge.kind === "refused") throw new Error(merge.reason);
+  const after = mergedIndex(index, merge.merged, changes, null);
+  await writeLockedIndex(dir, after, Math.floor(Date.now() / 1000));
   if (!isAfter) await moveHead(dir, move);
   await installIndex(dir);
   return true;

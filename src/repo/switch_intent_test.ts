@@ -70,10 +70,11 @@ async function prepare(ground: Ground) {
         nonce: NONCE,
         fromCommitOid: head.commitOid,
         fromRef: head.ref,
+        fromTreeOid: head.treeOid,
         toTreeOid: target.treeOid,
         indexHash: indexHashOf(before),
         move,
-      }, after),
+      }),
     () => Promise.resolve(showTree(ground, record, target.treeOid)),
     () => writeLockedIndex(gitDir, after, 1_700_000_000),
     () => moveHead(gitDir, move),
@@ -140,9 +141,7 @@ Deno.test("a kill after each step of a switch leaves the commit before or the on
       // The last one is told by nobody but the follower.
       if (count < 8) assert.equal(record.baseTreeOid, expected.treeOid, what);
       assert.deepEqual(leftovers(it.paths.userGitDir), [], what);
-      for (const path of [it.paths.switchIntentPath, it.paths.switchIndexPath]) {
-        assert.throws(() => Deno.lstatSync(path), Deno.errors.NotFound, what);
-      }
+      assert.throws(() => Deno.lstatSync(it.paths.switchIntentPath), Deno.errors.NotFound, what);
       if (!done) return;
       assert.match(
         await it.inUser("reflog", "-1", "--format=%gs %gn <%ge>"),
