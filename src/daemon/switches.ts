@@ -216,6 +216,9 @@ class Switch {
     switched: Switched,
   ): Promise<SwitchOutcome> {
     const { dir, head, target, changes } = this.#plan;
+    if (switched.reason !== null) {
+      this.#log.warning("Switched, but", { repo: this.#record.name, error: switched.reason });
+    }
     const shown = shownBy(switched, this.#record);
     const after = mergedIndex(index, merged, changes, shown);
     await writeLockedIndex(dir, after, indexTime(shown));

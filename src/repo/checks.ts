@@ -131,6 +131,7 @@ async function stateOf(path: string, fail: Fail): Promise<MountPoint["state"]> {
   try {
     const info = await Deno.stat(path);
     if (!info.isDirectory) throw fail("it is not a directory", "choose another or remove it");
+    if (await isDead(path)) return "stale";
     for await (const _ of Deno.readDir(path)) {
       throw fail("the directory is not empty", "choose an empty one, or one that does not exist");
     }
@@ -143,6 +144,19 @@ async function stateOf(path: string, fail: Fail): Promise<MountPoint["state"]> {
       throw fail("a part of the path is not a directory", "choose another");
     }
     throw fail(messageOf(error), "choose a directory of yours");
+  }
+}
+
+/**
+ * A mount without a daemon. Its root's attributes and listing may still be known to the kernel, so
+ * both look alive; a name that nobody has is asked for.
+ */
+async function isDead(path: string): Promise<boolean> {
+  try {
+    await Deno.lstat(`${path}/.afs-${crypto.randomUUID()}`);
+    return false;
+  } catch (error) {
+    return isNotConnected(error);
   }
 }
 

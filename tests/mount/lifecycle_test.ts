@@ -177,6 +177,19 @@ mountTest("lifecycle: a start without the remote mounts what was mounted", async
   assert.deepEqual(await mountsBelow(lab.at("mnt")), [mountPoint]);
 });
 
+mountTest("lifecycle: a dead mount that the kernel remembers is seen to be dead", async (lab) => {
+  await makeRepo(lab.at("remotes", "repo.git"));
+  await lab.startDaemon();
+  const path = await lab.mount(`file://${lab.at("remotes", "repo.git")}`, "repo");
+  // Listing and attributes of the root, the time of the last access too.
+  await lab.sh('ls "$1"; ls "$1"; stat "$1"', [path]);
+  await lab.endDaemon("SIGKILL");
+  assert.match((await lab.sh('ls "$1"', [path])).stdout, /file\.txt/);
+  const daemon = await lab.startDaemon();
+  assert.deepEqual(await daemon.logged("Could not mount"), []);
+  assert.equal((await lab.sh('cat "$1/file.txt"', [path])).stdout, "content 3\n");
+});
+
 mountTest("lifecycle: a damaged store fails alone", async (lab) => {
   const repo = await sized();
   await lab.share(repo.gitDir, "good", "bad", "worse");
