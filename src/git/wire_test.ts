@@ -241,6 +241,8 @@ Deno.test("an abort ends a fetch with its reason", async () => {
     onArriving: () => controller.abort(new Error("no more")),
   });
   await assert.rejects(fetching, /no more/);
+  const left = Deno.stat(s.dir.at("store", "staging", "0"));
+  await assert.rejects(left, Deno.errors.NotFound, "what came of it has gone");
 });
 
 /** A new store of the remote. */
