@@ -10,7 +10,8 @@
  *
  * Write order: git makes the pack, then its index; both and their folder are on the disk before
  * `importObjects` returns. A git that fails or is killed leaves its part of a pack, of which nobody
- * has any use: it goes at once, so that a disk that was full does not stay so, or with the next import.
+ * has any use: it goes at once, so that a disk that was full does not stay so, or with the next
+ * import.
  */
 
 import { Failure, messageOf } from "../failure.ts";

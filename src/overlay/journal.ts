@@ -121,7 +121,7 @@ export class Journal {
     try {
       this.#store.compactJournal(this.#rowsMax);
     } catch {
-      // A full disk: there is more to read meanwhile, and nothing is wrong. Not with each row again.
+      // A full disk: there is more to read meanwhile, and nothing is wrong. Not again at each row.
       this.#rows -= this.#rowsMax;
       return;
     }
