@@ -6,8 +6,8 @@
  * configuration included), so it meets no lock of another fetch, and its packs are moved into the
  * store complete. Write order: `.pack`, `.promisor` and `.keep` first, `.idx` last, because a
  * reader takes notice of a pack, and of whether it is a promisor's, when it sees the `.idx`; without
- * `.keep`, `git maintenance` rolls promisor packs into ordinary ones. What a kill leaves in
- * staging is removed before the directory is used again.
+ * `.keep`, `git maintenance` rolls promisor packs into ordinary ones. What a failure leaves in
+ * staging is removed at once, what a kill leaves before the directory is used again.
  *
  * A fetch has no time limit while something arrives (transfer.ts).
  */
@@ -183,6 +183,10 @@ export class GitFetch implements ObjectSource {
         this.#preferGit();
       }
       return { ...await this.#install(dir), arrived };
+    } catch (error) {
+      // What has come of it is of no use, and may be what has filled the disk.
+      await Deno.remove(dir, { recursive: true }).catch(() => {});
+      throw error;
     } finally {
       this.#free.push(slot);
     }

@@ -9,7 +9,9 @@
  * the overlay leaves to them what it releases.
  *
  * Write order: git makes the pack, then its index; both and their folder are on the disk before
- * `importObjects` returns.
+ * `importObjects` returns. A git that fails or is killed leaves its part of a pack, of which nobody
+ * has any use: it goes at once, so that a disk that was full does not stay so, or with the next
+ * import.
  */
 
 import { Failure, messageOf } from "../failure.ts";
@@ -156,15 +158,30 @@ export async function importObjects(
   options: ImportOptions,
   { treeOids, blobOids }: TreeDifference,
 ): Promise<number> {
+  await removeParts(options.viewDir);
   const missing = new Set(await missingIn(options.viewDir, [...treeOids, ...blobOids]));
   if (missing.size === 0) return 0;
   const trees = treeOids.filter((oid) => missing.has(oid));
   const blobs = await presentBlobs(options, blobOids.filter((oid) => missing.has(oid)));
   const oids = [...trees, ...blobs];
   if (oids.length === 0) return 0;
-  await copyPack(options, oids);
-  await mergeSmallPacks(options);
+  try {
+    await copyPack(options, oids);
+    await mergeSmallPacks(options);
+  } catch (error) {
+    // One that was stopped may have a successor at work.
+    if (options.signal?.aborted !== true) await removeParts(options.viewDir);
+    throw error;
+  }
   return oids.length;
+}
+
+/** Packs that are not whole, under the names that git gives them. */
+async function removeParts(viewDir: HostPath): Promise<void> {
+  const folder = `${viewDir}/objects/pack`;
+  for (const { name } of Deno.readDirSync(folder)) {
+    if (name.startsWith("tmp_")) await removeIfExists(`${folder}/${name}`);
+  }
 }
 
 async function missingIn(viewDir: HostPath, oids: readonly Oid[]): Promise<Oid[]> {

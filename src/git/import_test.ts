@@ -151,6 +151,23 @@ Deno.test("an object that is not what its name says does not come", async () => 
   reader.close();
 });
 
+Deno.test("what a git that failed, or was killed, has left does not stay", async () => {
+  await using g = await ground();
+  const good = await g.blob("good");
+  // Half of it: git fails when it comes to it.
+  const bad = await g.blob(crypto.getRandomValues(new Uint8Array(50_000)).toHex());
+  const path = `${g.user}/objects/${bad.slice(0, 2)}/${bad.slice(2)}`;
+  await Deno.chmod(path, 0o644);
+  await Deno.truncate(path, 20_000);
+  const to = await g.tree(`100644 blob ${good}\ta\n100644 blob ${bad}\tb\n`);
+  const difference = await treeDifference(g.options, g.base, to);
+  await assert.rejects(importObjects(g.options, difference), GitError);
+  assert.deepEqual(g.packs(), []);
+  await Deno.writeTextFile(`${g.viewDir}/objects/pack/tmp_pack_x`, "of a killed one");
+  await importObjects(g.options, { treeOids: [], blobOids: [good] });
+  assert.deepEqual(g.packs().filter((name) => name.startsWith("tmp_")), []);
+});
+
 Deno.test("small packs become one, and nothing is lost", async () => {
   await using g = await ground();
   const made: Oid[] = [];

@@ -125,6 +125,8 @@ export interface Inflated {
 
 /** Inflates, and keeps what was of use for others. */
 export class ObjectInflater {
+  /** Bytes that deltas were applied to make, over and over where their bases were not kept. */
+  madeBytes = 0;
   readonly #oidBytes: number;
   readonly #bytesMax: number;
   readonly #window = new Window();
@@ -173,7 +175,11 @@ export class ObjectInflater {
     // What one object is a delta of, others are too.
     if (deltas.length > 0) this.#bases.set(keyOf(at), object);
     const { type } = object;
-    const bytes = deltas.reduceRight((base, delta) => applyDelta(base, delta), object.bytes);
+    const bytes = deltas.reduceRight((base, delta) => {
+      const made = applyDelta(base, delta);
+      this.madeBytes += made.length;
+      return made;
+    }, object.bytes);
     return { type, bytes };
   }
 

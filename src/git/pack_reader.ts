@@ -121,6 +121,13 @@ export class PackReader {
     return this.#search(oid, (place) => this.#inflater.sizeAt(place));
   }
 
+  /** As `size`, of what is here to stay: a pack that is arriving may go again. */
+  keptSize(oid: Oid): number | undefined {
+    return this.#search(oid, (place) => {
+      return this.#arriving.has(place.pack.name) ? undefined : this.#inflater.sizeAt(place);
+    });
+  }
+
   close(): void {
     for (const pack of this.#packs.splice(0)) closePack(pack);
     this.#arriving.clear();

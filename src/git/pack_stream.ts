@@ -14,8 +14,9 @@
  *  1. An object is named by the hash of what its own bytes in the file inflate to.
  *  2. Memory does not grow with an object: a big one is inflated and hashed in pieces. It grows by
  *     some 150 bytes for each object, of which there are NAMED_MAX at most.
- *  3. What is not done here (more objects than that, deltas of big ones) is git's: `index` is null,
- *     `git index-pack` has the last word on the file, and until then nothing more is named.
+ *  3. What is not done here (more objects than that, deltas of big ones, or chains of deltas that
+ *     take too long) is git's: `index` is null, `git index-pack` has the last word on the file, and
+ *     until then nothing more is named.
  */
 
 import { createHash, type Hash } from "node:crypto";
@@ -43,6 +44,9 @@ const VERSIONS = [2, 3];
 const DELTA_BYTES_MAX = 8 * 1024 * 1024;
 /** Objects that are named here. */
 const NAMED_MAX = 250_000;
+/** Of all deltas together, some seconds: what a server sends could be made to take days. */
+const MADE_BYTES_MAX = 4 * 1024 ** 3;
+const DELTA_TRIES_MAX = 2 * NAMED_MAX;
 const BUFFER_BYTES = 256 * 1024;
 const INFLATED_AT_ONCE = 64 * 1024;
 
@@ -94,6 +98,8 @@ export class PackStream {
   #crcs: number[] = [];
   /** Ranks of deltas whose base has not come. */
   #waiting: number[] = [];
+  /** How often a delta was to be named. */
+  #tries = 0;
   /** Since they were told: ranks, and sizes of what is there. */
   #named: number[] = [];
   #sizes: number[] = [];
@@ -130,7 +136,7 @@ export class PackStream {
     if (!equal(this.#hash.digest(), checksum)) {
       throw new CorruptPack("a pack with a wrong checksum");
     }
-    this.#nameWaiting();
+    if (!this.#leftToGit) this.#nameWaiting();
     this.#tellNamed();
     const index = this.#leftToGit ? null : indexOfPack({
       format: this.#format,
@@ -271,6 +277,10 @@ export class PackStream {
 
   /** Of an object that is a delta; its base may come later. */
   #nameDelta(rank: number): void {
+    if (++this.#tries > DELTA_TRIES_MAX || this.#inflater.madeBytes > MADE_BYTES_MAX) {
+      this.#leftToGit = true;
+    }
+    if (this.#leftToGit) return;
     try {
       const place = { pack: this.#pack, offset: this.#offsets[rank] as number };
       const { type, bytes } = this.#inflater.inflate(place);

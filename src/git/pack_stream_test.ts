@@ -1,7 +1,13 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { constants, deflateSync } from "node:zlib";
-import { objectOid, ObjectWriter, Random, TreeBuilder } from "../../tests/support/git_objects.ts";
+import {
+  objectOid,
+  ObjectWriter,
+  packHeader,
+  Random,
+  TreeBuilder,
+} from "../../tests/support/git_objects.ts";
 import { git, tempDir } from "../../tests/support/run.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import type { RandomFile } from "./pack_index.ts";
@@ -144,6 +150,46 @@ Deno.test("an object that grew by being compressed", async () => {
     const { named } = await receive(pack, "sha1", piece);
     assert.deepEqual([...named.keys()], [objectOid("blob", content, "sha1")]);
   }
+});
+
+/** Each makes 7 MB of what the one before made: nothing of it is kept, so each makes all again. */
+function chainPack(deltas: number): Bytes {
+  const varint = (value: number) => {
+    const bytes: number[] = [];
+    for (; value >= 0x80; value = Math.floor(value / 0x80)) bytes.push(value & 0x7f | 0x80);
+    return [...bytes, value];
+  };
+  const header = (type: number, size: number) =>
+    size < 16
+      ? [type << 4 | size]
+      : [type << 4 | size & 15 | 0x80, ...varint(Math.floor(size / 16))];
+  const copy = (size: number) => [0xf0, size & 0xff, size >> 8 & 0xff, size >> 16];
+  const [small, large] = [700_000, 7_000_000];
+  const base = deflateSync(new Uint8Array(small));
+  const bytes = [...packHeader(deltas + 1), ...header(3, small), ...base];
+  let before = 12;
+  for (let i = 0; i < deltas; i++) {
+    const at = bytes.length;
+    const delta = i === 0
+      ? [
+        ...varint(small),
+        ...varint(large),
+        ...Array.from({ length: 10 }, () => copy(small)).flat(),
+      ]
+      : [...varint(large), ...varint(large), ...copy(large)];
+    const distance = at - before;
+    assert.ok(distance < 0x4000);
+    const far = distance < 0x80 ? [distance] : [(distance >> 7) - 1 | 0x80, distance & 0x7f];
+    bytes.push(...header(6, delta.length), ...far, ...deflateSync(Uint8Array.from(delta)));
+    before = at;
+  }
+  const body = Uint8Array.from(bytes);
+  return Uint8Array.from([...body, ...createHash("sha1").update(body).digest()]);
+}
+
+Deno.test("deltas that would take for ever are left to git", async () => {
+  const { index } = await receive(chainPack(300), "sha1", 65_515);
+  assert.equal(index, null);
 });
 
 Deno.test("a pack that is cut anywhere is refused", async () => {

@@ -156,14 +156,20 @@ export class Wire {
   }
 }
 
-/** What arrives as a file of `packDir`, with its index. */
+/** Packs that this thread has begun to receive. */
+let received = 0;
+
+/**
+ * What arrives as a file of `packDir`, with its index. No two packs arrive under one name, whatever
+ * becomes of them: readers know them by it, and would look for the one's objects in the other.
+ */
 async function receivePack(
   pack: AsyncIterable<Uint8Array>,
   format: ObjectFormat,
   options: ReceiveOptions,
 ): Promise<string> {
   const { packDir, onArriving } = options;
-  const path = `${packDir}/tmp_pack_afs`;
+  const path = `${packDir}/tmp_pack_afs${++received}`;
   const file = Deno.openSync(path, { write: true, createNew: true });
   const sink = { write: (bytes: Uint8Array) => writeAll(file, bytes), file: readerOf(path) };
   const stream = new PackStream(format, sink, ({ oids, offsets, sizes }) => {

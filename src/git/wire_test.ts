@@ -137,6 +137,19 @@ Deno.test("what has arrived can be read while the rest has not", async () => {
   reader.close();
 });
 
+Deno.test("what arrives one after the other is not taken for one pack", async () => {
+  await using s = await served();
+  await Deno.mkdir(s.dir.at("nothing"));
+  const reader = new PackReader(new PackDirectory(s.dir.at("nothing")), "sha1");
+  const onArriving = (arriving: Arriving) => reader.addArriving(arriving);
+  await s.source.fetchBlobs(s.blobs.slice(0, 20), { onArriving });
+  await s.source.fetchBlobs(s.blobs.slice(20), { onArriving });
+  // Nobody has said yet that the first has come.
+  const sizes = s.blobs.map((blobOid) => reader.size(blobOid));
+  assert.deepEqual(sizes, s.contents.map(({ length }) => length));
+  reader.close();
+});
+
 Deno.test("what the server lacks is named, and the rest comes", async () => {
   await using s = await served();
   const gone = "a".repeat(40) as Oid;
@@ -228,6 +241,8 @@ Deno.test("an abort ends a fetch with its reason", async () => {
     onArriving: () => controller.abort(new Error("no more")),
   });
   await assert.rejects(fetching, /no more/);
+  const left = Deno.stat(s.dir.at("store", "staging", "0"));
+  await assert.rejects(left, Deno.errors.NotFound, "what came of it has gone");
 });
 
 /** A new store of the remote. */

@@ -132,7 +132,7 @@ export class PortObjects implements Objects {
   }
 
   heldSize(blobOid: Oid): number | undefined {
-    return this.#packs.size(blobOid);
+    return this.#packs.keptSize(blobOid);
   }
 
   keepSize(blobOid: Oid, sizeBytes: number): void {

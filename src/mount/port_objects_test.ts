@@ -309,6 +309,7 @@ Deno.test("what arrives is read from the file it arrives in, and its size is not
   assert.equal(h.objects.size(later, trees), blob.length);
   assert.deepEqual(h.objects.sizesAtHand([later]), new Map([[later, blob.length]]));
   assert.equal(read(h.objects, later, 0, 10), "arriving");
+  assert.equal(h.objects.heldSize(later), undefined, "it may go again");
   assert.equal(read(h.objects, never, 0, 10), undefined, "its hash is another");
   h.objects.tellSizes();
   assert.deepEqual(h.asked, [], "the base keeps what is in a pack that is complete");

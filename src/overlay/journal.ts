@@ -15,7 +15,8 @@
  * token that was given out (`issued`): every token that is about is older than that row.
  *
  * Rows that a later one of the same path makes superfluous are removed when there are many; if
- * there are still too many, the oldest go, and tokens that would need them are too old.
+ * there are still too many, the oldest go, and tokens that would need them are too old. That is
+ * looked after when somebody asks and, since nobody may for weeks, before rows are written.
  */
 
 import type { JournalRow, OverlayStore } from "./store.ts";
@@ -79,8 +80,9 @@ export class Journal {
     return this.#sequence;
   }
 
-  /** Before the first row, outside of a transaction. May throw what SQLite throws. */
+  /** Before rows are written, outside of a transaction. May throw what SQLite throws. */
   mark(): void {
+    this.#compact(4);
     if (this.#isMarked) return;
     this.#store.sync();
     this.#isMarked = true;
@@ -107,18 +109,20 @@ export class Journal {
     const [, id, digits = ""] = /^([0-9a-f]+)-(\d{1,15})$/.exec(token) ?? [];
     const sequence = Number(digits);
     if (id !== this.#id || sequence > this.#sequence) return null;
-    this.#compact();
+    this.#compact(2);
     if (sequence < this.#floor) return null;
     const rows = this.#store.journalSince(sequence, this.#rowsMax + 1);
     return rows.length > this.#rowsMax ? null : rows;
   }
 
-  #compact(): void {
-    if (this.#rows <= 2 * this.#rowsMax) return;
+  /** When there are more than so many times what is kept. */
+  #compact(times: number): void {
+    if (this.#rows <= times * this.#rowsMax) return;
     try {
       this.#store.compactJournal(this.#rowsMax);
     } catch {
-      // A full disk: there is more to read meanwhile, and nothing is wrong.
+      // A full disk: there is more to read meanwhile, and nothing is wrong. Not again at each row.
+      this.#rows -= this.#rowsMax;
       return;
     }
     this.#rows = this.#rowsMax;

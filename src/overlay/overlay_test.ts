@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { tempDir } from "../../tests/support/run.ts";
 import type { Oid } from "../git/oid.ts";
-import type { HostPath, Name } from "../path.ts";
+import type { HostPath, Name, RepoPath } from "../path.ts";
 import { pwriteAll } from "../sys/mod.ts";
 import { CONTENT, type Inode } from "./inode.ts";
+import { CHANGED, Journal } from "./journal.ts";
 import { Overlay } from "./overlay.ts";
 import { Reserve } from "./reserve.ts";
-import { OverlayReader } from "./store.ts";
+import { OverlayReader, OverlayStore } from "./store.ts";
 
 const FIRST_INO = 2 ** 52;
 const name = (text: string) => text as Name;
@@ -266,4 +267,30 @@ Deno.test("a reserve from before the last start is there to be given up", async 
   const reserve = new Reserve(dir.at("reserve") as HostPath);
   assert.equal(reserve.give(), true);
   assert.equal(reserve.give(), false);
+});
+
+Deno.test("the journal stays small when nobody asks, and says so to who asks late", async () => {
+  await using dir = await tempDir();
+  const store = new OverlayStore(dir.at("overlay.sqlite") as HostPath);
+  const options = { firstId: "f1", bootId: "boot", wasClean: true, rowsMax: 10 };
+  const journal = new Journal(store, options);
+  const old = journal.issue();
+  let late = "";
+  for (let i = 0; i < 200; i++) {
+    if (i === 195) late = journal.issue();
+    const rows = [{ kind: CHANGED.path, path: `file${i}` as RepoPath }];
+    journal.mark();
+    store.transaction(() => journal.write(rows));
+    journal.wrote(rows);
+  }
+  assert.ok(store.journalSince(0, 1000).length <= 41);
+  assert.equal(journal.since(old), null);
+  assert.deepEqual(journal.since(late)?.map(({ path }) => path), [
+    "file195",
+    "file196",
+    "file197",
+    "file198",
+    "file199",
+  ]);
+  store.close({ clean: true });
 });

@@ -253,7 +253,8 @@ export class Monitor {
   *#subdirectories(directory: Node): Generator<[Name, MergedEntry]> {
     const { base, overlay } = this.#view.merged(directory);
     const names = new Set<Name>(base?.entries.map(({ name }) => name));
-    for (const { name } of overlay?.addedFrom(0) ?? []) names.add(name);
+    // Not only those that were added: a name of a base before this one has a rank in that.
+    for (const [name] of overlay ?? []) names.add(name);
     for (const name of names) {
       const entry = this.#view.find(directory, name);
       if (entry !== undefined && isDirectoryEntry(entry)) yield [name, entry];

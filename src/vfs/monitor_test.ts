@@ -143,6 +143,29 @@ Deno.test("a directory that moves names each directory below where it is now", (
   ]);
 });
 
+Deno.test("so it does below a later base, which may not have them", () => {
+  using world = worldOf();
+  const { filesystem, objects } = world;
+  const sh = shell(filesystem);
+  const to = fakeOid(5);
+  const withoutDirectories = fakeOid(6);
+  objects.putTree(to, [{ mode: "40000", name: "src", oid: withoutDirectories }])
+    .putTree(withoutDirectories, [{ mode: "100644", name: "main", oid: BLOB }]);
+  // The kernel holds it, so its ranks stay those of the first base.
+  walk(filesystem, "src");
+  const rebase = filesystem.rebase(to);
+  while (rebase.turn(0) !== "done");
+  const { token } = ask(filesystem, firstToken(WORLD_ID));
+  sh.rename("src", "lib");
+  assert.ok(ask(filesystem, token).paths.includes("lib/deep/.afs"));
+  sh.unlink("lib/deep/leaf");
+  sh.rmdir("lib/deep");
+  sh.mkdir("lib/deep");
+  const second = ask(filesystem, token);
+  sh.rename("lib", "src");
+  assert.ok(ask(filesystem, second.token).paths.includes("src/deep/.afs"));
+});
+
 Deno.test("a write is noted once for each token, whatever is asked between", () => {
   using world = worldOf();
   const { filesystem } = world;

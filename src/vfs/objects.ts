@@ -21,7 +21,7 @@ export interface Objects {
   /** The known ones among many, in one go. */
   sizesAtHand(blobOids: readonly Oid[]): ReadonlyMap<Oid, number>;
 
-  /** Size of a blob that the packs here hold; undefined: it would have to be fetched. */
+  /** Size of a blob that the packs here hold to stay; undefined: it would have to be fetched. */
   heldSize(blobOid: Oid): number | undefined;
 
   /** A size that was shown: it is never unknown again. */

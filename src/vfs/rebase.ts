@@ -22,7 +22,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { type Attr, Parked } from "../fuse/filesystem.ts";
+import { type Attr, Parked, type Time } from "../fuse/filesystem.ts";
 import type { Oid } from "../git/oid.ts";
 import type { TreeEntry } from "../git/tree.ts";
 import { CONTENT, type Inode, isDirectory } from "../overlay/inode.ts";
@@ -258,7 +258,8 @@ export class Rebase {
       yield "more";
       if (node.unlinked || !node.hasBackingFile) return false;
       const after = upper.stat(node.ino, newStat());
-      if (isLater(ctimeOf(after), ctimeOf(before))) return false;
+      // Earlier too: the clock may have been set back.
+      if (!isSameTime(ctimeOf(after), ctimeOf(before))) return false;
     }
     if (hash.digest("hex") === oid) return true;
     if (this.#differing.size >= DIFFERING_MAX) this.#differing.clear();
@@ -342,6 +343,10 @@ interface Ctime {
 
 function ctimeOf({ ctimeSeconds, ctimeNanoseconds }: Ctime) {
   return { seconds: ctimeSeconds, nanoseconds: ctimeNanoseconds };
+}
+
+function isSameTime(a: Time, b: Time): boolean {
+  return a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
 }
 
 function timesOf(attr: Attr) {
