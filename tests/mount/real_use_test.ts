@@ -5,8 +5,8 @@
  * between the daemon is killed in the middle of a rebase. At the end both have pushed: the remotes
  * are equal and whole, and a plain clone of the mount's has its tree.
  *
- * On a generated repository, and with AFS_RUN_E2E_TESTS=1 on that of AFS_E2E_REPO (a copy of it is
- * what is pushed to).
+ * On a generated repository, and with AFS_RUN_E2E_TESTS=1 on that of AFS_E2E_REPO (what is pushed to
+ * is a copy of its branch).
  */
 
 import assert from "node:assert/strict";
@@ -222,7 +222,8 @@ async function wrongIn(gitDir: string): Promise<string[]> {
 
 async function session(lab: Lab, t: Deno.TestContext, url: string): Promise<void> {
   const [theirs, ours] = [lab.at("remotes", "repo.git"), lab.at("remotes", "plain.git")];
-  await git(["clone", "--quiet", "--bare", url, theirs], { timeoutMs: GUARD_MS });
+  const one = ["--bare", "--no-local", "--single-branch"];
+  await git(["clone", "--quiet", ...one, url, theirs], { timeoutMs: GUARD_MS });
   await git(["clone", "--quiet", "--bare", theirs, ours], { timeoutMs: GUARD_MS });
   // Remotes of ours, at one URL each for their side; fsck of both begins with what is there now.
   const wrongBefore = await wrongIn(theirs);
