@@ -159,7 +159,15 @@ class Session {
 
   async perform(side: Side, script: string, files: readonly string[] = []): Promise<string> {
     const who = { NAME: "A U Thor", EMAIL: "author@example.com", DATE: this.#date() };
-    const env: Record<string, string> = { OUT: side.out };
+    // How long a short id is depends on packs, and advice on how long something took.
+    const env: Record<string, string> = {
+      OUT: side.out,
+      GIT_CONFIG_COUNT: "2",
+      GIT_CONFIG_KEY_0: "core.abbrev",
+      GIT_CONFIG_VALUE_0: "12",
+      GIT_CONFIG_KEY_1: "advice.statusUoption",
+      GIT_CONFIG_VALUE_1: "false",
+    };
     for (const [key, value] of Object.entries(who)) {
       env[`GIT_AUTHOR_${key}`] = env[`GIT_COMMITTER_${key}`] = value;
     }
