@@ -5,8 +5,8 @@
 
 import assert from "node:assert/strict";
 import { makeSizedRepo } from "../support/repos.ts";
-import { git, run } from "../support/run.ts";
-import { fixture, type Lab, mountTest } from "./harness.ts";
+import { git } from "../support/run.ts";
+import { fixture, type Lab, mountTest, without } from "./harness.ts";
 
 const sized = fixture((path) =>
   makeSizedRepo(path, { files: 120, dirs: 20, blobBytes: 600, commits: 3 })
@@ -18,12 +18,6 @@ const IDENTITY = {
   GIT_COMMITTER_NAME: "A",
   GIT_COMMITTER_EMAIL: "a@example.com",
 };
-
-/** Null: it is there. */
-async function without(tool: string): Promise<string | null> {
-  const { code } = await run("sh", ["-c", 'command -v "$1"', "sh", tool], { okCodes: "any" });
-  return code === 0 ? null : `there is no ${tool}`;
-}
 
 class WorkTree {
   constructor(readonly lab: Lab, readonly path: string) {}

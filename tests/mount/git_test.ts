@@ -5,7 +5,7 @@ import { parseIndex } from "../../src/git/index_file.ts";
 import { byteString } from "../../src/path.ts";
 import { makeOddRepo, makeSizedRepo } from "../support/repos.ts";
 import { git, waitFor } from "../support/run.ts";
-import { type Daemon, fixture, type Lab, mountTest } from "./harness.ts";
+import { type Daemon, fixture, type Lab, mountTest, without } from "./harness.ts";
 
 const LOGIN = { user: "tokenuser", password: "tok-3n4x5y6z7secret" };
 const NOBODY = 65534;
@@ -292,8 +292,6 @@ mountTest("git: a token is used later and is nowhere but in its file", async (la
   }
 });
 
-const STRACE = await Deno.lstat("/usr/bin/strace").then(() => true, () => false);
-
 mountTest("git: neither the daemon nor its git touches a path below a mount", async (lab) => {
   const repo = await sized();
   await lab.share(repo.gitDir, "repo");
@@ -328,4 +326,4 @@ mountTest("git: neither the daemon nor its git touches a path below a mount", as
   }
   assert.ok(gits.size > 5, `${gits.size} git processes`);
   assert.deepEqual(bad, []);
-}, { skip: STRACE ? null : "there is no strace" });
+}, { skip: await without("strace") });

@@ -1,13 +1,12 @@
 /**
- * What git commands cost in a new mount: requests to the remote and blobs that came, each command
- * in a mount of its own. The table in docs/git.md is what this prints.
+ * What git commands cost in a new mount: requests to the remote and blobs that came, and what git
+ * looks at, each command in a mount of its own. The tables in docs/git.md are what this prints.
  */
 
 import assert from "node:assert/strict";
 import type { GitServer } from "../support/git_server.ts";
 import { makeSizedRepo } from "../support/repos.ts";
-import { run } from "../support/run.ts";
-import { fixture, type Lab, mountTest } from "./harness.ts";
+import { fixture, type Lab, mountTest, without } from "./harness.ts";
 
 const FILES = 1200;
 
@@ -161,31 +160,84 @@ mountTest("git: a status asks the mount, whatever has happened to the daemon", a
   await expect("");
 });
 
-const STRACE = await run("sh", ["-c", "command -v strace"], { okCodes: "any" })
-  .then(({ stdout }) => stdout.trim() || null);
+/** What git looks at of a work tree: names, and listings of directories. */
+interface Looks {
+  /** Stat-ed or opened; directories too, and not the rules on what is ignored. */
+  readonly names: ReadonlySet<string>;
+  readonly listed: ReadonlySet<string>;
+}
 
-mountTest("git: a status opens no directory and looks at no file", async (lab) => {
+/**
+ * Reads the output of `strace -f -y -e trace=%file,getdents64`. A call has its directory's path
+ * behind the descriptor, and is whole in its first line as far as its arguments go.
+ */
+function looksIn(trace: string, mountPoint: string): Looks {
+  const names = new Set<string>();
+  const listed = new Set<string>();
+  for (const line of trace.split("\n")) {
+    const [, call = "", args = ""] = /^\d+ +(\w+)\((.*)/.exec(line) ?? [];
+    const [, at = "", path = ""] = /^(?:AT_FDCWD|\d+)<([^>]*)>(?:, "([^"]*)")?/.exec(args) ?? [];
+    if (!/^(newfstatat|l?stat|statx|openat|getdents64)$/.test(call)) continue;
+    // On some machines the calls without a descriptor are used; git's own then give what is below.
+    const named = at === "" ? /^"([^"]*)"/.exec(args)?.[1] ?? "" : path;
+    const whole = named.startsWith("/") ? named : `${at || mountPoint}/${named}`;
+    if (!whole.startsWith(`${mountPoint}/`)) continue;
+    const name = whole.slice(mountPoint.length + 1).replace(/(^|\/)\.?$/, "");
+    const isOurs = /^\.(git|afs-[^/]*)(\/|$)/.test(name);
+    if (isOurs || /\.git(ignore|attributes)$/.test(name)) continue;
+    if (call === "getdents64" || /O_DIRECTORY/.test(args)) listed.add(name);
+    else if (name !== "") names.add(name);
+  }
+  return { names, listed };
+}
+
+/** Which directories a command may list: those on the way to the file start with the root. */
+type Listing = "none" | "the file's" | "on the way" | "all";
+
+/** A command, what was done before, whether it looks at the changed file, what it may list. */
+const TRACED: readonly (readonly [string, string, boolean, Listing])[] = [
+  ["git status", "true", false, "none"],
+  ["git status", "git status", false, "none"],
+  ["git status", "git status; git reset -q --hard", false, "none"],
+  ["git status", "git status; CHANGE", true, "on the way"],
+  ["git add FILE", "git status; CHANGE", true, "the file's"],
+  ["git add -A", "git status; CHANGE", true, "all"],
+  ["git commit -qm x", "git status; CHANGE; git add FILE", true, "none"],
+  ["git commit -qam x", "git status; CHANGE", true, "none"],
+  ["git status", "git status; CHANGE; git commit -qam x", true, "on the way"],
+  ["git stash -q", "git status; CHANGE", true, "none"],
+  ["git stash pop -q", "git status; CHANGE; git stash -q", true, "none"],
+  ["git reset -q --hard", "git status; CHANGE", true, "none"],
+];
+
+mountTest("git: a command looks at what has changed, and at nothing else", async (lab) => {
   await lab.startDaemon();
   const mounts = new Mounts(lab);
-  const mountPoint = await mounts.fresh();
-  const looks = async (before: string) => {
-    await mounts.cost(mountPoint, before);
-    const trace = lab.at("trace");
-    const calls = "trace=%stat,%lstat,newfstatat,openat,getdents64,execve";
-    await mounts.cost(mountPoint, `strace -f -y -o ${trace} -e ${calls} git status >/dev/null`);
-    const lines = (await Deno.readTextFile(trace)).split("\n");
-    // Git's own process, in its work tree: relative paths.
-    const paths = lines.filter((line) => /^\d+ +(newfstatat|l?stat|openat)\(/.test(line))
-      .map((line) => /"([^"]*)"/.exec(line)?.[1] ?? "")
-      .filter((path) =>
-        path !== "" && !/^[/.]/.test(path) && !/\.git(ignore|attributes)$/.test(path)
-      );
-    // With strace -y a descriptor has its path behind it.
-    const listings = lines.filter((line) => line.includes(`<${mountPoint}`));
-    return { paths, listed: listings.filter((line) => line.includes("getdents")).length };
-  };
-  const none = { paths: [], listed: 0 };
-  for (const before of ["true", "git status", "git reset --hard"]) {
-    assert.deepEqual(await looks(before), none, before);
+  const tracePath = lab.at("trace");
+  for (const [command, before, seesFile, listing] of TRACED) {
+    const mountPoint = await mounts.fresh();
+    const file = (await mounts.cost(mountPoint, `echo ${FILE}`)).stdout.trim();
+    const fill = (text: string) =>
+      text.replaceAll("CHANGE", `echo x >>${file}`).replaceAll("FILE", file);
+    await mounts.cost(mountPoint, fill(before));
+    const trace = `strace -f -y -o ${tracePath} -e trace=%file,getdents64`;
+    await mounts.cost(mountPoint, `${trace} ${fill(command)} >/dev/null`);
+    const { names, listed } = looksIn(await Deno.readTextFile(tracePath), mountPoint);
+
+    // Not counted: directories on the way to the file, and those that are listed anyway.
+    const parts = file.split("/");
+    const way = parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
+    const files = [...names].filter((name) => !way.includes(name) && !listed.has(name));
+    console.log(`| \`${command}\` | \`${before}\` | ${files.length} | ${listed.size} |`);
+    assert.deepEqual(files.filter((name) => !seesFile || name !== file), [], command);
+    assert(names.has(file) || !command.startsWith("git add"), "The trace has no path");
+    const may: Readonly<Record<Listing, readonly string[]>> = {
+      none: [],
+      "the file's": way.slice(-1),
+      "on the way": ["", ...way],
+      all: [...listed],
+    };
+    assert.deepEqual([...listed].filter((name) => !may[listing].includes(name)), [], command);
+    await lab.afs(["unmount", mountPoint]);
   }
-}, { skip: STRACE === null ? "there is no strace" : null });
+}, { skip: await without("strace") });

@@ -202,8 +202,11 @@ export class ObjectWriter {
 /** A tree under construction: paths with "/" between names, each name any bytes but "/" and NUL. */
 export class TreeBuilder {
   readonly #entries = new Map<ByteString, TreeBuilder | { mode: string; oid: string }>();
+  /** What it was when it was written last; null: something was put or removed since. */
+  #written: { readonly writer: ObjectWriter; readonly oid: string } | null = null;
 
   put(path: ByteString, mode: string, oid: string): this {
+    this.#written = null;
     const slash = path.indexOf("/");
     if (slash < 0) {
       this.#entries.set(path, { mode, oid });
@@ -217,6 +220,7 @@ export class TreeBuilder {
   }
 
   remove(path: ByteString): this {
+    this.#written = null;
     const slash = path.indexOf("/");
     if (slash < 0) this.#entries.delete(path);
     else {
@@ -228,6 +232,7 @@ export class TreeBuilder {
 
   /** Writes it and its subtrees in git's order; returns the root's oid. */
   write(writer: ObjectWriter): string {
+    if (this.#written?.writer === writer) return this.#written.oid;
     const entries = [...this.#entries].map(([name, entry]) =>
       entry instanceof TreeBuilder
         ? { mode: "40000", name, oid: entry.write(writer) }
@@ -236,7 +241,9 @@ export class TreeBuilder {
     const key = (entry: { mode: string; name: string }) =>
       entry.mode === "40000" ? entry.name + "/" : entry.name;
     entries.sort((a, b) => (key(a) < key(b) ? -1 : 1));
-    return writer.rawTree(entries);
+    const oid = writer.rawTree(entries);
+    this.#written = { writer, oid };
+    return oid;
   }
 
   /** All entries below, directories included (with oid "" unless they were put by oid). */
