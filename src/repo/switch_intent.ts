@@ -10,9 +10,9 @@
  *  5. The registry says what the base is; the intent goes.
  *
  * After a kill the overlay says whether 3 has happened. If not, the lock goes and nothing was done.
- * If it has, 4 and 5 are done, with an index that is made again, and in which git looks at every path
- * that differs. Should somebody have gone on meanwhile, with HEAD elsewhere or another index, that is left as it
- * is: the work tree is as the other commit has it, and nothing of it is lost.
+ * If it has, 4 and 5 are done, with an index that is made again, and in which git looks at every
+ * path that differs. Should somebody have gone on meanwhile, with HEAD elsewhere or another index,
+ * that is left as it is: the work tree is as the other commit has it, and nothing of it is lost.
  */
 
 import { createHash } from "node:crypto";
