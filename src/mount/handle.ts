@@ -19,14 +19,19 @@ import {
   signalEventFd,
   unmountServed,
 } from "../sys/mod.ts";
-import type { Oid } from "../git/oid.ts";
+import type { BaseId } from "../git/base_id.ts";
 import type { MountCommand, MountConfig, MountEvent, Rebased, StartMount } from "./messages.ts";
 
 /** How long what is dirty may take to be written when a mount goes. */
 const FLUSH_MS = 4_000;
 
 /** What the worker asks for, and what it found. */
-export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "sizes" };
+export type MountWant = MountEvent & {
+  readonly kind: "want" | "want-tree" | "sizes" | "convert";
+};
+
+/** What its store's workers answer. */
+export type StoreWant = Exclude<MountWant, { readonly kind: "convert" }>;
 
 export class MountHandle {
   readonly #config: MountConfig;
@@ -88,10 +93,10 @@ export class MountHandle {
   }
 
   /** Puts another tree beneath. Not while another is under way. Throws Failure (it is gone). */
-  rebase(treeOid: Oid): Promise<Rebased> {
+  rebase(treeId: BaseId): Promise<Rebased> {
     if (this.#ended) return Promise.reject(gone());
     this.#rebasing = Promise.withResolvers<Rebased>();
-    this.send({ kind: "rebase", treeOid });
+    this.send({ kind: "rebase", treeId });
     return this.#rebasing.promise;
   }
 
@@ -128,6 +133,7 @@ export class MountHandle {
       case "want":
       case "want-tree":
       case "sizes":
+      case "convert":
         this.#onWant(event);
         break;
       case "rebased":

@@ -30,6 +30,7 @@ import {
   writeFd,
 } from "../sys/mod.ts";
 import { MergedFilesystem, type MergedFilesystemOptions } from "../vfs/merged_filesystem.ts";
+import { ConvertedFiles } from "./converted.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
 import { PortObjects } from "./port_objects.ts";
 import { Rebases } from "./rebases.ts";
@@ -71,7 +72,11 @@ function serve({ config, eventFd, port, requests }: StartMount): void {
       bootId: bootId(),
     });
     const packs = new PackReader(new PackDirectory(...config.packDirs), config.objectFormat);
-    objects = new PortObjects(base, packs, config.objectFormat, tell);
+    const converted = new ConvertedFiles(
+      config.convertedDir as HostPath,
+      config.contextsPath as HostPath,
+    );
+    objects = new PortObjects(base, packs, config.objectFormat, converted, tell);
     filesystem = filesystemOf(config, objects, overlay, {
       invalidateListing: (nodeid) => session.invalidateListing(nodeid),
       wakeSoon: (key) => {
@@ -146,7 +151,7 @@ function filesystemOf(
     overlay,
     ...loop,
     xattrs: config.xattrs,
-    rootTreeOid: config.rootTreeOid,
+    rootTreeId: config.rootTreeId,
     timeSeconds: config.baseTimeSeconds,
     uid: config.uid,
     gid: config.gid,
@@ -174,7 +179,7 @@ function drain(
     else if (command.kind === "progress") session.postponeDeadlines();
     else if (command.kind === "rebase") {
       objects.expectPacks();
-      rebases.start(command.treeOid);
+      rebases.start(command.treeId);
     } else {
       for (const key of objects.accept(command)) session.wake(key);
       if (command.kind === "spool") session.postponeDeadlines();

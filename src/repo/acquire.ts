@@ -2,7 +2,7 @@
  * Acquisition: from a URL to a repository that can be mounted.
  *
  * Phases: check (names, URL, git, folders), fetch (the store has the commit and its trees), prepare
- * (view and user's git directory).
+ * (view and user's git directory, and what a checkout would convert).
  *
  * Invariants
  *  1. What a failed or aborted acquisition made is gone when it has ended; what was there before is
@@ -39,13 +39,15 @@ import {
 } from "../git/store.ts";
 import { createUserGitDir } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
+import type { Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { registerSecret } from "../redact.ts";
 import { BASE_INOS, baseStat } from "./base_stats.ts";
 import { checkBranch, checkDepth, checkName, realMountPoint } from "./checks.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
-import { ownerOf } from "./owner.ts";
+import { readConversionConfig, rootOfIndex } from "./conversion.ts";
+import { ownerOf, ownersGitOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
 import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "./types.ts";
 
@@ -213,8 +215,12 @@ async function make(job: Job): Promise<RepoRecord> {
   const state = await phase(options, "fetch", () => fetchStore(job));
   const record = await phase(options, "prepare", async () => {
     const base = readBase(job, state);
-    await allToTheirEnds([base, makeRepo(job, state, base)]);
-    return await recordOf(job, state, await base);
+    const [, attributes, owners] = await allToTheirEnds([
+      base,
+      makeRepo(job, state, base),
+      readOwners(job),
+    ]);
+    return await withConversion(job, await recordOf(job, state, await base), attributes, owners);
   });
   options.signal?.throwIfAborted();
   options.register?.(record);
@@ -271,6 +277,31 @@ async function readBase(job: Job, state: StoreState): Promise<Base> {
   return { commit, timeSeconds: Math.min(commit.commitTimeSeconds, latest) };
 }
 
+/** What conversions depend on: the user's git directory will say nothing of its own at first. */
+async function readOwners(job: Job) {
+  const { request: { uid, gid }, options: { layout, signal }, id, undo } = job;
+  undo.push(() => removeTree(layout.repo(id).convertDir));
+  const owners = await ownersGitOf({ id, uid, gid }, layout);
+  const { gitDir } = layout.store(job.storeId);
+  return { owners, config: await readConversionConfig({ ...owners, gitDir }, signal) };
+}
+
+async function withConversion(
+  job: Job,
+  record: RepoRecord,
+  attributes: readonly Oid[] | null,
+  owners: Awaited<ReturnType<typeof readOwners>>,
+): Promise<RepoRecord> {
+  const { layout } = job.options;
+  const index = { path: `${layout.repo(job.id).userGitDir}/index` };
+  const root = await rootOfIndex(record, { treeOid: record.baseTreeOid, index, attributes }, {
+    layout,
+    ...owners,
+    ...signalOf(job),
+  });
+  return { ...record, baseTreeId: root.treeId, baseConversion: root.conversion };
+}
+
 async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRecord> {
   const { request, options } = job;
   const { commit } = base;
@@ -294,6 +325,8 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     generation: 1,
     baseCommitOid: commit.commitOid,
     baseTreeOid: commit.treeOid,
+    baseTreeId: commit.treeOid,
+    baseConversion: "none",
     baseTimeSeconds: base.timeSeconds,
     uid: request.uid,
     gid: request.gid,
@@ -307,7 +340,12 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
   };
 }
 
-async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promise<void> {
+/** Returns the attributes files of the tree; null: not known. */
+async function makeRepo(
+  job: Job,
+  state: StoreState,
+  base: Promise<Base>,
+): Promise<readonly Oid[] | null> {
   const { layout } = job.options;
   const { uid, gid } = job.request;
   const store = layout.store(job.storeId);
@@ -316,7 +354,7 @@ async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promi
   const mountPoint = await realMountPoint(job.request.mountPoint);
   const shallow = await readTextIfExists(`${store.gitDir}/shallow`) ?? "";
   await makeFolder(repo.dir, 0o700);
-  await allToTheirEnds([
+  const [, , attributes] = await allToTheirEnds([
     createView(repo.viewDir, {
       objectFormat: state.objectFormat,
       // Not the user's own objects: their directory may name others as its alternates. What is
@@ -345,6 +383,7 @@ async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promi
       ...signalOf(job),
     }),
   ]);
+  return attributes;
 }
 
 /** As Promise.all, but an undoing that follows does not race with the slower ones. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { openDatabase } from "../db/mod.ts";
 import { Failure } from "../failure.ts";
+import { baseIdOf, type Suffix } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { layoutOf } from "./layout.ts";
@@ -24,6 +25,8 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     generation: 1,
     baseCommitOid: "1".repeat(40) as Oid,
     baseTreeOid: "2".repeat(40) as Oid,
+    baseTreeId: baseIdOf("2".repeat(40) as Oid, "3".repeat(16) as Suffix),
+    baseConversion: "some",
     baseTimeSeconds: 1_700_000_000,
     uid: 0,
     gid: 0,

@@ -70,6 +70,7 @@ async function removeFolders(id: string, layout: Layout): Promise<void> {
   await removeIfExists(repo.credentialsPath);
   await removeTree(repo.userGitDir);
   await removeTree(`${repo.userGitDir}.new`);
+  await removeTree(repo.convertDir);
   await removeTree(repo.dir);
 }
 

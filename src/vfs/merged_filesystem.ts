@@ -20,7 +20,7 @@ import {
   Parked,
   type StatFs,
 } from "../fuse/filesystem.ts";
-import type { Oid } from "../git/oid.ts";
+import type { BaseId } from "../git/base_id.ts";
 import { S_IFMT } from "../overlay/inode.ts";
 import type { Name } from "../path.ts";
 import { setAttributes } from "./attributes.ts";
@@ -84,8 +84,8 @@ export class MergedFilesystem implements Filesystem {
   }
 
   /** Puts another tree beneath, by and by, without changing what shows. */
-  rebase(treeOid: Oid): Rebase {
-    return new Rebase(this.#view, treeOid, this.#differing);
+  rebase(treeId: BaseId): Rebase {
+    return new Rebase(this.#view, treeId, this.#differing);
   }
 
   lookup(parentNodeid: number, name: Name): Entry {
@@ -243,7 +243,7 @@ export class MergedFilesystem implements Filesystem {
 
   readdirplus(nodeid: number, offset: number, sink: DirentSink): void {
     const view = this.#view;
-    let sizes: ReadonlyMap<Oid, number> = new Map();
+    let sizes: ReadonlyMap<BaseId, number> = new Map();
     let until = 0;
     this.#list(nodeid, offset, {
       addDot: (name, ino, cookie) => sink.addPlus(name, ino, DT_DIR, cookie, null),
@@ -257,7 +257,7 @@ export class MergedFilesystem implements Filesystem {
         const node = entry === "gitfile"
           ? this.#gitfile(parent)
           : view.childOf(parent, name, entry);
-        const reply = view.entry(node, (blobOid) => sizes.get(blobOid) ?? view.sizeAtHand(blobOid));
+        const reply = view.entry(node, (blobId) => sizes.get(blobId) ?? view.sizeAtHand(blobId));
         return sink.addPlus(name, node.ino, typeOf(reply.attr.mode), cookie, reply);
       },
     });
@@ -299,7 +299,7 @@ export class MergedFilesystem implements Filesystem {
   }
 
   /** Sizes of the next entries from a rank on: one query, not one for each. */
-  #sizesFrom(base: Directory, rank: number): ReadonlyMap<Oid, number> {
+  #sizesFrom(base: Directory, rank: number): ReadonlyMap<BaseId, number> {
     const entries = base.entries.slice(rank, rank + ENTRIES_PER_QUERY);
     const blobs = entries.filter(({ kind }) => kind !== "directory" && kind !== "gitlink");
     return this.#view.objects.sizesAtHand(blobs.map(({ oid }) => oid));

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { ERRNO, FsError } from "../errno.ts";
 import type { DirentSink } from "../fuse/filesystem.ts";
+import type { BaseId } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
 import type { Overlay } from "../overlay/overlay.ts";
 import { ROOT_INO } from "./ino.ts";
@@ -127,7 +128,7 @@ class Lab implements Disposable {
 
   /** created, modified, deleted */
   async counts(): Promise<number[]> {
-    const directory = (oid: Oid) => this.objects.directoryAtHand(oid) ?? null;
+    const directory = (oid: BaseId) => this.objects.directoryAtHand(oid) ?? null;
     const { store } = this.world.overlay;
     const { created, modified, deleted } = await countChanges(store, this.#rootTreeOid, directory);
     return [created, modified, deleted];
