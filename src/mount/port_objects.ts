@@ -405,7 +405,8 @@ export class PortObjects implements Objects {
   #acceptConverted(ids: readonly string[], sizes: Float64Array): string[] {
     return (ids as readonly BaseId[]).flatMap((id, i) => {
       const size = sizes[i] as number;
-      if (size < 0) this.#fail(convertKey(id));
+      // Looked at: who is told that it is there, and does not find it, would ask without end.
+      if (size < 0 || this.#converted.size(id) !== size) this.#fail(convertKey(id));
       else {
         this.#answered(convertKey(id));
         this.#sizes.set(id, size);

@@ -86,13 +86,23 @@ export class Converter {
   readonly #stopping = new AbortController();
   readonly #lanes: { readonly plain: Lane; readonly drivers: Lane };
   #contexts: ContextReader | null = null;
+  #folder: Promise<void> | null = null;
 
   constructor(options: ConverterOptions) {
     this.#options = options;
     const { signal } = this.#stopping;
+    const prepare = async (name: string) => {
+      // Once: what one lane has made stays when the other begins.
+      this.#folder ??= forgetOtherBoots(options.record, options.layout);
+      await this.#folder.catch((error) => {
+        this.#folder = null;
+        throw error;
+      });
+      return await prepareDir(name, options);
+    };
     this.#lanes = {
-      plain: new Lane("plain", options, signal),
-      drivers: new Lane("drivers", options, signal),
+      plain: new Lane(() => prepare("plain"), options, signal),
+      drivers: new Lane(() => prepare("drivers"), options, signal),
     };
   }
 
@@ -124,7 +134,7 @@ export class Converter {
 }
 
 class Lane {
-  readonly #name: "plain" | "drivers";
+  readonly #prepare: () => Promise<CheckoutDir>;
   readonly #options: ConverterOptions;
   readonly #signal: AbortSignal;
   readonly #queue = new Map<BaseId, Wanted>();
@@ -133,8 +143,12 @@ class Lane {
   #dir: CheckoutDir | null = null;
   #work: Promise<void> | null = null;
 
-  constructor(name: "plain" | "drivers", options: ConverterOptions, signal: AbortSignal) {
-    this.#name = name;
+  constructor(
+    prepare: () => Promise<CheckoutDir>,
+    options: ConverterOptions,
+    signal: AbortSignal,
+  ) {
+    this.#prepare = prepare;
     this.#options = options;
     this.#signal = signal;
   }
@@ -159,7 +173,7 @@ class Lane {
       for (const { id } of batch) this.#running.add(id);
       let converted: Converted[];
       try {
-        const dir = this.#dir ??= await prepareDir(this.#name, this.#options);
+        const dir = this.#dir ??= await this.#prepare();
         converted = await this.#run(dir, batch);
       } catch (error) {
         if (this.#signal.aborted) return;
@@ -272,7 +286,6 @@ async function prepareDir(
     storeGitDir: layout.store(record.storeId).gitDir,
     commitOid: record.baseCommitOid,
   });
-  await forgetOtherBoots(record, layout);
   return dir;
 }
 

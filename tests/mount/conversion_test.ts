@@ -36,12 +36,10 @@ printf '%s' "$1" >.gitattributes
 mkdir -p a/deep/er all b 'sp ace'
 printf 'one\\ntwo\\n' >a/x.crlf
 printf 'one\\ntwo\\n' >a/deep/er/x.crlf
-printf 'one\\r\\ntwo\\n' >a/mixed.crlf
 printf 'one\\ntwo\\n' >a/x.auto
-printf 'one\\r\\ntwo\\n' >a/mixed.auto
 printf 'one\\0two\\n' >a/binary.auto
 printf 'one\\ntwo\\n' >a/x.lf
-printf '$Id$\\n$Id: old $\\nnone\\n' >a/x.id
+printf '$Id$\\nnone\\n' >a/x.id
 printf 'caf\\303\\251\\nb\\n' >b/x.u16
 printf 'caf\\303\\251\\nb\\n' >b/x.latin1
 printf 'lower case\\n' >b/x.up
@@ -54,19 +52,31 @@ printf '' >b/empty.crlf
 for i in 1 2 3 4 5 6 7 8 9; do printf "$i \\$Id\\$\\n" >all/$i; done
 chmod +x all/3
 ln -s x.crlf a/link.crlf
-printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 5\\n' 1 >b/x.lfs
+printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:91f6db1f78d9a5b759a6080e1294c6792d7e6ad48db0831f649b7e8d455dcab6\\nsize 5\\n' >b/x.lfs
 printf '[filter "evil"]\\nsmudge = touch %s; cat\\n' "$2" >.gitconfig
 cp .gitconfig .gitmodules.not
 printf '[lfs]\\nurl = http://127.0.0.1:9/\\n' >.lfsconfig
 `;
 
+/** What a checkout writes and git would not store so: whether it is clean is a matter of time. */
+const NOT_NORMAL = `
+printf 'one\\r\\ntwo\\n' >a/mixed.crlf
+printf 'one\\r\\ntwo\\n' >a/mixed.auto
+printf '$Id: old $\\n' >a/old.id
+printf 'UPPER\\n' >a/UPPER.up
+`;
+
 /** Writes them without any conversion. */
-async function makeRemote(lab: ConversionLab, attributes = ATTRIBUTES): Promise<string> {
+async function makeRemote(
+  lab: ConversionLab,
+  attributes = ATTRIBUTES,
+  more = "",
+): Promise<string> {
   const work = lab.at("work");
   const remote = lab.at("remotes", "repo.git");
   await lab.sh(
     `git init -q -b main "$1"; cd "$1"; shift
-    ${TREE}
+    ${TREE}${more}
     mv .gitattributes ../attributes
     git add -A; mv ../attributes .gitattributes
     git update-index --add --cacheinfo "100644,$(git hash-object -w .gitattributes),.gitattributes"
@@ -90,7 +100,10 @@ class ConversionLab extends Lab {
 
   /** Global configuration of the user that everything runs as. */
   async configure(text: string): Promise<void> {
-    await Deno.writeTextFile(this.at("home", ".gitconfig"), `[protocol "file"]\nallow=always\n${text}`);
+    await Deno.writeTextFile(
+      this.at("home", ".gitconfig"),
+      `[protocol "file"]\nallow=always\n${text}`,
+    );
   }
 
   async mountAndClone(...flags: string[]): Promise<void> {
@@ -98,7 +111,14 @@ class ConversionLab extends Lab {
     this.daemon = await this.startDaemon();
     this.mountPoint = await this.mount(url, "repo", "--wait=history", ...flags);
     this.clone = this.at("clone");
-    await this.sh('git clone -q "$1" "$2"', [url, this.clone]);
+    // Git reads again what is as new as its index.
+    await this.sh(
+      'git clone -q "$1" "$2"; sleep 1.1; git -C "$2" update-index --force-write-index',
+      [
+        url,
+        this.clone,
+      ],
+    );
   }
 
   /** The same in both; what it prints must be the same. */
@@ -116,10 +136,15 @@ class ConversionLab extends Lab {
 
   /** Kinds, modes, sizes and bytes of everything; sizes first, as nothing has been read. */
   async same(): Promise<void> {
-    await this.both("find . -path ./.git -prune -o -printf '%p %y %m %s %l\\n' | sed 's/ 4096 / /;s/^\\(.* d [0-9]*\\) [0-9]* /\\1 /' | sort");
+    await this.both(
+      "find . -path ./.git -prune -o -printf '%p %y %m %s %l\\n' | sed 's/ 4096 / /;s/^\\(.* d [0-9]*\\) [0-9]* /\\1 /' | sort",
+    );
     await this.both("find . -path ./.git -prune -o -type f -exec sha256sum {} + | sort -k 2");
-    assert.deepEqual(await Array.fromAsync(Deno.readDir(this.dir.path), ({ name }) => name)
-      .then((names) => names.filter((name) => name === "evil-ran")), []);
+    assert.deepEqual(
+      await Array.fromAsync(Deno.readDir(this.dir.path), ({ name }) => name)
+        .then((names) => names.filter((name) => name === "evil-ran")),
+      [],
+    );
   }
 
   async clean(): Promise<void> {
@@ -166,10 +191,20 @@ conversionTest("every kind, in a mount and in a clone", async (lab) => {
   assert.equal(await lab.inMount("od -An -c a/x.crlf | tr -d ' \\n'"), "one\\r\\ntwo\\r\\n");
   await lab.clean();
   assert.equal(await lab.dirty(), false);
-  const told = await lab.daemon?.logged("LFS files are shown as pointers: git lfs is not installed for the owner");
+  const told = await lab.daemon?.logged(
+    "LFS files are shown as pointers: git lfs is not installed for the owner",
+  );
   assert.equal(told?.length, 1);
   await lab.remountAndRestart();
   await lab.clean();
+});
+
+conversionTest("what git would not store so is shown as a checkout writes it", async (lab) => {
+  await lab.configure(DRIVERS);
+  await makeRemote(lab, ATTRIBUTES, NOT_NORMAL);
+  await lab.mountAndClone();
+  await lab.same();
+  await lab.remountAndRestart();
 });
 
 conversionTest("text=auto by the owner's core.autocrlf", async (lab) => {
@@ -205,10 +240,16 @@ conversionTest("edits and commits make the same trees, and are no change any mor
     git add -A; git commit -q -m two; git rev-parse HEAD^{tree}`);
   await lab.same();
   await lab.clean();
-  assert.equal(await lab.dirty(), true, "an ident that was not expanded is not what a checkout writes");
+  assert.equal(
+    await lab.dirty(),
+    true,
+    "an ident that was not expanded is not what a checkout writes",
+  );
   await lab.both(`rm 'sp ace/x.path'; git checkout -q 'sp ace/x.path'; git status --porcelain`);
   assert.equal(await lab.dirty(), false);
-  await lab.both("mv a renamed; mv b/x.u16 all/; git add -A; git commit -q -m three; git rev-parse HEAD^{tree}");
+  await lab.both(
+    "mv a renamed; mv b/x.u16 all/; git add -A; git commit -q -m three; git rev-parse HEAD^{tree}",
+  );
   await lab.same();
   await lab.clean();
   assert.equal(await lab.dirty(), false);
@@ -236,7 +277,9 @@ conversionTest("a commit that changes only .gitattributes changes no byte", asyn
   await lab.configure(DRIVERS);
   await makeRemote(lab);
   await lab.mountAndClone();
-  for (const attributes of ["*.crlf -text\n*.lf text eol=crlf\nplain filter=up\n", "", ATTRIBUTES]) {
+  for (
+    const attributes of ["*.crlf -text\n*.lf text eol=crlf\nplain filter=up\n", "", ATTRIBUTES]
+  ) {
     await lab.both(`printf '%s' '${attributes}' >.gitattributes
       git add .gitattributes; git commit -q -m attributes; git rev-parse HEAD^{tree}`);
     await lab.inMount("git status --porcelain");
@@ -284,7 +327,11 @@ conversionTest("LFS: contents by the driver that is configured", async (lab) => 
   );
   await makeRemote(lab);
   await Deno.mkdir(lab.at("home", "lfs"));
-  const content = lab.at("home", "lfs", "1".padStart(64, "0"));
+  const content = lab.at(
+    "home",
+    "lfs",
+    "91f6db1f78d9a5b759a6080e1294c6792d7e6ad48db0831f649b7e8d455dcab6",
+  );
   await Deno.writeTextFile(content, "real!");
   await lab.mountAndClone();
   await lab.same();
@@ -302,50 +349,69 @@ conversionTest("LFS: contents by the driver that is configured", async (lab) => 
 
 conversionTest("a driver that fails gives EIO, and its file when it works again", async (lab) => {
   const flag = lab.at("home", "works");
-  await lab.configure(`[filter "up"]\nsmudge = test -e ${flag} && tr a-z A-Z\nrequired = true\n`);
+  await lab.configure(
+    `[filter "up"]\nclean = tr A-Z a-z\nsmudge = test -e ${flag} && tr a-z A-Z\nrequired = true\n`,
+  );
   await makeRemote(lab);
   await Deno.writeTextFile(flag, "");
   await lab.mountAndClone();
   await Deno.remove(flag);
-  const failed = await lab.sh(`cat "$1/b/x.up" 2>&1`, [lab.mountPoint], { check: false });
+  const failed = await lab.sh(`cat "$1/b/x.up" 2>&1`, [lab.mountPoint], { okCodes: "any" });
   assert.match(failed.stdout, /Input\/output error/);
-  assert.equal(await lab.inMount("cat b/plain; od -An -c a/x.crlf | tr -d ' \\n'"), "plain\ntext\none\\r\\ntwo\\r\\n");
+  assert.equal(
+    await lab.inMount("cat b/plain; od -An -c a/x.crlf | tr -d ' \\n'"),
+    "plain\ntext\none\\r\\ntwo\\r\\n",
+  );
   assert.ok((await lab.daemon?.logged("Cannot convert"))?.length);
   await Deno.writeTextFile(flag, "");
   await waitFor(
     async () =>
-      (await lab.sh(`cat "$1/b/x.up"`, [lab.mountPoint], { check: false })).stdout ===
+      (await lab.sh(`cat "$1/b/x.up"`, [lab.mountPoint], { okCodes: "any" })).stdout ===
         "LOWER CASE\n",
     "the driver's content",
   );
   await lab.same();
 });
 
-conversionTest("another owner's drivers run with that owner's rights, and none before", async (lab) => {
-  await lab.configure("");
-  await makeRemote(lab);
-  await lab.sh('chmod 755 "$1"; mkdir -m 777 "$1/open"', [lab.dir.path]);
-  const log = lab.at("open", "log");
-  const url = lab.serve({ allowPush: true }).url("repo");
-  lab.daemon = await lab.startDaemon();
-  const mountPoint = await lab.mount(url, "repo", "--wait=history", "--uid", "12345", "--gid", "12345");
-  const asOwner = async (script: string) =>
-    (await lab.sh(
-      'exec setpriv --reuid 12345 --regid 12345 --clear-groups env HOME=/nonexistent sh -euc "$2" sh "$1"',
-      [mountPoint, `cd "$1"; ${script}`],
-      { env: IDENTITY },
-    )).stdout;
-  assert.equal(await asOwner("od -An -c a/x.crlf | tr -d ' \\n'; cat b/x.up"), "one\\r\\ntwo\\r\\nlower case\n");
-  await asOwner(`git config filter.up.smudge 'id -u >>${log}; tr a-z A-Z'
+conversionTest(
+  "another owner's drivers run with that owner's rights, and none before",
+  async (lab) => {
+    await lab.configure("");
+    await makeRemote(lab);
+    await lab.sh('chmod 755 "$1"; mkdir -m 777 "$1/open"', [lab.dir.path]);
+    const log = lab.at("open", "log");
+    const url = lab.serve({ allowPush: true }).url("repo");
+    lab.daemon = await lab.startDaemon();
+    const mountPoint = await lab.mount(
+      url,
+      "repo",
+      "--wait=history",
+      "--uid",
+      "12345",
+      "--gid",
+      "12345",
+    );
+    const asOwner = async (script: string) =>
+      (await lab.sh(
+        'exec setpriv --reuid 12345 --regid 12345 --clear-groups env HOME=/nonexistent sh -euc "$2" sh "$1"',
+        [mountPoint, `cd "$1"; ${script}`],
+        { env: IDENTITY },
+      )).stdout;
+    assert.equal(
+      await asOwner("od -An -c a/x.crlf | tr -d ' \\n'; cat b/x.up"),
+      "one\\r\\ntwo\\r\\nlower case\n",
+    );
+    await asOwner(`git config filter.up.smudge 'id -u >>${log}; tr a-z A-Z'
     git config filter.up.clean 'tr A-Z a-z'
     git config core.fsmonitor 'id -u >>${log}; false'
     printf 'NEW\\n' >b/new.up; git add b/new.up; git commit -q -m new; git config --unset core.fsmonitor`);
-  const { overlayDirty } = await lab.statusOf("repo") as Status;
-  assert.equal(overlayDirty, false);
-  const ids = new Set((await Deno.readTextFile(log)).trim().split("\n"));
-  assert.deepEqual([...ids], ["12345"]);
-  assert.equal(await asOwner("cat b/new.up b/x.up"), "NEW\nlower case\n");
-});
+    const { overlayDirty } = await lab.statusOf("repo") as Status;
+    assert.equal(overlayDirty, false);
+    const ids = new Set((await Deno.readTextFile(log)).trim().split("\n"));
+    assert.deepEqual([...ids], ["12345"]);
+    assert.equal(await asOwner("cat b/new.up b/x.up"), "NEW\nlower case\n");
+  },
+);
 
 conversionTest("many files of a directory are converted by few runs of git", async (lab) => {
   await lab.configure("");
@@ -360,7 +426,9 @@ conversionTest("many files of a directory are converted by few runs of git", asy
   const url = lab.serve().url("repo");
   lab.daemon = await lab.startDaemon();
   const mountPoint = await lab.mount(url, "repo");
-  const { stdout } = await lab.sh('ls -l "$1/d" | awk \'NR > 1 {s += $5} END {print s}\'', [mountPoint]);
+  const { stdout } = await lab.sh("ls -l \"$1/d\" | awk 'NR > 1 {s += $5} END {print s}'", [
+    mountPoint,
+  ]);
   let expected = 0;
   for (let i = 0; i < 400; i++) expected += String(i).length + 2;
   assert.equal(Number(stdout), expected);
