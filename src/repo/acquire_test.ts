@@ -94,7 +94,7 @@ Deno.test("acquire: a new store takes one fetch and few processes", async () => 
     await ground.add(await ground.makeRemote());
     const commands = await gitCommands(ground.dir, () => ground.add(remote));
     // A clone of a file URL starts upload-pack by its path in git's own folder.
-    assert.deepEqual(commands.sort(), ["clone", "read-tree", "rev-list", "update-ref"]);
+    assert.deepEqual(commands.sort(), ["clone", "config", "read-tree", "rev-list", "update-ref"]);
   });
 });
 
@@ -342,6 +342,7 @@ function rightsHold(line: string): boolean {
   if (/^(?:credentials|empty|gitdirs|stores|stores\/\w+)$/.test(path)) return mode === "711";
   if (/^repos(?:\/\w+(?:\/view)?)?$/.test(path)) return mode === "700";
   if (/^gitdirs\/\w+$/.test(path)) return mode === "700";
+  if (/^gitdirs\/\w+\.convert$/.test(path)) return mode === "711";
   if (/^(?:repos|credentials|registry)/.test(path)) return mode === "600" || mode === "700";
   if (/^stores\/\w+\/git\/objects\/pack\/./.test(path)) return mode === "444";
   return mode === "755" || mode === "644" || mode === "444";

@@ -127,7 +127,9 @@ export async function rootOf(
   options: RootOptions,
 ): Promise<Root> {
   const { owners } = options;
-  const folder = `${options.layout.repo(repo.id).convertDir}/trees`;
+  const { convertDir } = options.layout.repo(repo.id);
+  const folder = `${convertDir}/trees`;
+  await makeFolder(convertDir, 0o711);
   await makeFolder(folder, 0o700);
   if (owners.owner !== null) changeOwner(folder, owners.owner.uid, owners.owner.gid);
   const path = `${folder}/${crypto.randomUUID()}`;

@@ -278,6 +278,7 @@ async function prepareDir(
     objectFormat: record.objectFormat,
     owners,
   };
+  await makeFolder(convertDir, 0o711);
   await makeFolder(lane, 0o711);
   await removeTree(dir.workDir);
   await makeFolder(dir.workDir, 0o700);

@@ -32,7 +32,7 @@ export function userGitDirOf(record: RepoRecord, layout: Layout): UserGitDir {
 
 /**
  * The user's git directory, where git reads what its owner has configured: system, global, and that
- * directory's. Makes the folder with the file that says where that is.
+ * directory's. Of another user than this process's it is a file that says where that is.
  */
 export async function ownersGitOf(
   record: Pick<RepoRecord, "id" | "uid" | "gid">,
@@ -40,7 +40,6 @@ export async function ownersGitOf(
 ): Promise<OwnersGit> {
   const { userGitDir: gitDir, convertDir } = layout.repo(record.id);
   const owner = ownerOf(record);
-  await makeFolder(convertDir, 0o711);
   const dir = { gitDir, workTree: layout.emptyDir, owner };
   if (owner === null) {
     const config = readVariable("XDG_CONFIG_HOME") ?? inHome(readVariable("HOME"), ".config");
@@ -48,6 +47,7 @@ export async function ownersGitOf(
   }
   const home = homeOf(owner.uid);
   const configPath = `${convertDir}/owner.gitconfig`;
+  await makeFolder(convertDir, 0o711);
   if (!await pathExists(configPath)) {
     // In place of the two files that git would read, of which none need exist.
     const text = home === null ? "" : configText([

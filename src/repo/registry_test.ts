@@ -93,6 +93,8 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       acquiredCommitOid: ___,
       generation: ____,
       remoteRefreshSeconds: _____,
+      baseTreeId: ______,
+      baseConversion: _______,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });
@@ -101,7 +103,8 @@ Deno.test("registry: rows of an older program have what they stand for", async (
     ).run(...Object.values(old));
     db.close();
     using registry = openRegistry(layout);
-    assert.deepEqual(registry.all(), [record()]);
+    const shown = { baseTreeId: old.baseTreeOid, baseConversion: "some" } as const;
+    assert.deepEqual(registry.all(), [record(shown)]);
   } finally {
     await Deno.remove(root, { recursive: true });
   }

@@ -1,145 +1,21 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { ERRNO, FsError } from "../errno.ts";
+import { FsError } from "../errno.ts";
 import type { DirentSink } from "../fuse/filesystem.ts";
-import type { BaseId } from "../git/base_id.ts";
-import type { Oid } from "../git/oid.ts";
-import type { Overlay } from "../overlay/overlay.ts";
 import { ROOT_INO } from "./ino.ts";
-import { FakeObjects, rawTree } from "../../tests/fakes/fake_objects.ts";
-import { OverlayWorld } from "../../tests/fakes/overlay_world.ts";
-import { PathDriver } from "../../tests/fakes/path_driver.ts";
-import { objectOid } from "../../tests/support/git_objects.ts";
+import type { PathDriver } from "../../tests/fakes/path_driver.ts";
+import {
+  blobOid,
+  Lab,
+  Link,
+  Module,
+  overwrite,
+  put,
+  Shout,
+  type Spec,
+  Tool,
+} from "../../tests/fakes/rebase_lab.ts";
 import { checkInvariants } from "../../tests/support/overlay_invariants.ts";
-import { countChanges } from "./changes.ts";
-
-/** A directory of a commit: text is a file's content. */
-interface Spec {
-  readonly [name: string]: string | Tool | Link | Module | Spec;
-}
-class Tool {
-  constructor(readonly text: string) {}
-}
-class Link {
-  constructor(readonly target: string) {}
-}
-class Module {
-  constructor(readonly digit: string) {}
-}
-
-function blobOid(text: string): Oid {
-  return objectOid("blob", new TextEncoder().encode(text), "sha1") as Oid;
-}
-
-/** Puts a directory and all below it among the objects, under the names that git gives them. */
-function put(objects: FakeObjects, spec: Spec): Oid {
-  const blob = (text: string) => {
-    const oid = blobOid(text);
-    objects.putBlob(oid, text);
-    return oid;
-  };
-  const entries = Object.keys(spec).sort().map((name) => {
-    const value = spec[name] as Spec[string];
-    if (typeof value === "string") return { mode: "100644", name, oid: blob(value) };
-    if (value instanceof Tool) return { mode: "100755", name, oid: blob(value.text) };
-    if (value instanceof Link) return { mode: "120000", name, oid: blob(value.target) };
-    if (value instanceof Module) return { mode: "160000", name, oid: value.digit.repeat(40) };
-    return { mode: "40000", name, oid: put(objects, value) };
-  });
-  const oid = objectOid("tree", rawTree(entries), "sha1") as Oid;
-  objects.putTree(oid, entries);
-  return oid;
-}
-
-class Lab implements Disposable {
-  readonly dir = Deno.makeTempDirSync({ prefix: "afs-rebase-" });
-  readonly objects = new FakeObjects();
-  readonly #rootTreeOid: Oid;
-  world: OverlayWorld;
-
-  constructor(base: Spec) {
-    this.#rootTreeOid = put(this.objects, base);
-    this.world = this.#open();
-  }
-
-  /** The commit that fails, counted from 1; 0: none. */
-  failAt = 0;
-
-  #open(): OverlayWorld {
-    const { objects, dir } = this;
-    const wrap = (overlay: Overlay) =>
-      new Proxy(overlay, {
-        get: (target, key) => {
-          const value = Reflect.get(target, key, target);
-          if (typeof value !== "function") return value;
-          return (...args: unknown[]) => {
-            if (key === "commit" && this.failAt > 0 && --this.failAt === 0) {
-              throw new FsError(ERRNO.ENOSPC);
-            }
-            return value.apply(target, args);
-          };
-        },
-      });
-    return new OverlayWorld({ objects, rootTreeOid: this.#rootTreeOid, dir, wrap });
-  }
-
-  get driver(): PathDriver {
-    return new PathDriver(this.world.filesystem);
-  }
-
-  reopen(options: { kill: boolean }): void {
-    if (options.kill) this.world.kill();
-    else this.world[Symbol.dispose]();
-    this.world = this.#open();
-  }
-
-  /** One step a turn; `between` after each. How many turns it took. */
-  rebase(to: Spec, between: (turn: number) => void = () => {}): number {
-    const rebase = this.world.filesystem.rebase(put(this.objects, to));
-    for (let turn = 1;; turn++) {
-      const state = rebase.turn(0);
-      between(turn);
-      if (state === "done") return turn;
-    }
-  }
-
-  /** Everything that shows, ino, mtime and ctime too. */
-  snapshot(): string[] {
-    const { filesystem } = this.world;
-    const lines: string[] = [];
-    const { driver } = this;
-    const visit = (path: string) =>
-      driver.with(path, (nodeid) => {
-        const { attr } = filesystem.getattr(nodeid);
-        const kind = attr.mode >> 12;
-        // A backing file has the disk's blocks, a blob its size's; reading here moves atime.
-        const { blocks: _, atimeSeconds: __, atimeNanoseconds: ___, ...shown } = attr;
-        const bytes = kind === 8
-          ? driver.read(nodeid)
-          : kind === 10
-          ? new TextDecoder().decode(filesystem.readlink(nodeid))
-          : "";
-        lines.push(`${path} ${JSON.stringify(bytes)} ${JSON.stringify(shown)}`);
-        if (kind === 4) { for (const name of driver.names(nodeid)) visit(`${path}/${name}`); }
-      });
-    visit("");
-    return lines.sort();
-  }
-
-  /** created, modified, deleted */
-  async counts(): Promise<number[]> {
-    const directory = (oid: BaseId) => this.objects.directoryAtHand(oid) ?? null;
-    const { store } = this.world.overlay;
-    const { created, modified, deleted } = await countChanges(store, this.#rootTreeOid, directory);
-    return [created, modified, deleted];
-  }
-
-  [Symbol.dispose](): void {
-    this.world[Symbol.dispose]();
-    checkInvariants(this.dir, true);
-    Deno.removeSync(this.dir, { recursive: true });
-  }
-}
 
 const NAMES = ["a", "b", "c", "d"];
 const TEXTS = ["", "one", "two", "a longer text"];
@@ -148,6 +24,7 @@ const text = fc.constantFrom(...TEXTS);
 const leaf = fc.oneof(
   { weight: 5, arbitrary: text },
   text.map((each) => new Tool(each)),
+  { weight: 2, arbitrary: text.map((each) => new Shout(each)) },
   text.filter((each) => each !== "").map((each) => new Link(each)),
   fc.constantFrom("1", "2").map((digit) => new Module(digit)),
 );
@@ -180,11 +57,6 @@ const op: fc.Arbitrary<Op> = fc.oneof(
   ),
   path.map((at) => (d: PathDriver) => d.setattr(at, { mtime: { seconds: 7, nanoseconds: 8 } })),
 );
-
-function overwrite(driver: PathDriver, at: string, text: string): void {
-  driver.setattr(at, { sizeBytes: 0 });
-  driver.write(at, 0, text);
-}
 
 function run(driver: PathDriver, each: Op): void {
   try {
@@ -235,7 +107,8 @@ function write(driver: PathDriver, value: Spec[string], path: string): void {
     writeTree(driver, {}, value, `${path}/`);
   } else {
     driver.create(path, value instanceof Tool ? 0o755 : 0o644);
-    driver.write(path, 0, value instanceof Tool ? value.text : value);
+    const shown = value instanceof Shout ? value.shown : value instanceof Tool ? value.text : value;
+    driver.write(path, 0, shown);
   }
 }
 

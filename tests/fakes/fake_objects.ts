@@ -3,6 +3,7 @@
 import { ERRNO, FsError } from "../../src/errno.ts";
 import type { BaseId } from "../../src/git/base_id.ts";
 import type { ObjectFormat, Oid } from "../../src/git/oid.ts";
+import type { Context } from "../../src/snapshot/contexts.ts";
 import { Directory } from "../../src/vfs/directory.ts";
 import { type Objects, waitKey } from "../../src/vfs/objects.ts";
 
@@ -38,8 +39,13 @@ export class FakeObjects implements Objects {
   readonly asked: { readonly key: string; readonly trees: readonly BaseId[] }[] = [];
   readonly released: BaseId[] = [];
 
-  putTree(oid: BaseId, entries: readonly RawEntry[], format: ObjectFormat = "sha1"): this {
-    this.trees.set(oid, new Directory(rawTree(entries), format));
+  putTree(
+    oid: BaseId,
+    entries: readonly RawEntry[],
+    format: ObjectFormat = "sha1",
+    context: Context | null = null,
+  ): this {
+    this.trees.set(oid, new Directory(rawTree(entries), format, context));
     return this;
   }
 
