@@ -29,7 +29,7 @@ class World implements AsyncDisposable {
   static async make(): Promise<World> {
     const dir = await tempDir();
     const world = new World(dir);
-    for (const folder of ["repos", "gitdirs", "empty", "stores", "stores/s"]) {
+    for (const folder of ["repos", "gitdirs", "convert", "empty", "stores", "stores/s"]) {
       await Deno.mkdir(dir.at(folder));
     }
     await Deno.mkdir(world.layout.repo("r").dir);

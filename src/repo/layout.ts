@@ -18,7 +18,7 @@
  *         staging/<n>/              0700  fetches land here and are then moved into git/
  *         blobs/                    0700  big blobs being served, as files
  *       gitdirs/<repo id>/          0700  the user's git directory, owned by the mount's owner
- *       gitdirs/<repo id>.convert/  0711  where files are converted as the owner (converter.ts)
+ *       convert/<repo id>/          0711  where files are converted as the owner (converter.ts)
  *         owner.gitconfig           0644  names the owner's configuration files
  *         trees/                    0700  the owner's: indexes of trees
  *         plain/, drivers/          0711  each a git directory of ours, and a scratch work tree of
@@ -74,6 +74,7 @@ export interface Layout {
   readonly storesDir: HostPath;
   readonly reposDir: HostPath;
   readonly userGitDirsDir: HostPath;
+  readonly convertDirsDir: HostPath;
   readonly credentialsDir: HostPath;
   store(storeId: string): StoreLayout;
   repo(repoId: string): RepoLayout;
@@ -91,6 +92,7 @@ export function layoutOf(stateRoot: HostPath): Layout {
     storesDir: at("stores"),
     reposDir: at("repos"),
     userGitDirsDir: at("gitdirs"),
+    convertDirsDir: at("convert"),
     credentialsDir: at("credentials"),
     store: (id) => ({
       dir: at("stores", id),
@@ -107,7 +109,7 @@ export function layoutOf(stateRoot: HostPath): Layout {
       dir: at("repos", id),
       viewDir: at("repos", id, "view"),
       userGitDir: at("gitdirs", id),
-      convertDir: at("gitdirs", `${id}.convert`),
+      convertDir: at("convert", id),
       convertedDir: at("repos", id, "converted"),
       contextsDir: at("repos", id, "contexts"),
       contextsPath: at("repos", id, "contexts", "contexts.sqlite"),

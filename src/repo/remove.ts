@@ -120,7 +120,9 @@ async function removeOrphanStore(
 
 async function orphanCandidates(layout: Layout): Promise<Set<string>> {
   const found = await Promise.all(
-    [layout.reposDir, layout.userGitDirsDir, layout.credentialsDir].map(idsIn),
+    [layout.reposDir, layout.userGitDirsDir, layout.convertDirsDir, layout.credentialsDir].map(
+      idsIn,
+    ),
   );
   return new Set(found.flat());
 }
