@@ -46,7 +46,7 @@ import { BASE_INOS, baseStat } from "./base_stats.ts";
 import { checkBranch, checkDepth, checkName, realMountPoint } from "./checks.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
-import { readConversionConfig, rootOfIndex } from "./conversion.ts";
+import { readConversionConfig, rootOfIndex, type RootOptions } from "./conversion.ts";
 import { ownerOf, ownersGitOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
 import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "./types.ts";
@@ -104,6 +104,8 @@ interface Job {
   readonly storeId: string;
   readonly credentials: CredentialSource | null;
   readonly undo: Undo;
+  /** What conversions depend on; null: it was not asked for yet. */
+  owners: Promise<Pick<RootOptions, "owners" | "config">> | null;
 }
 
 /** Makes a repository. Throws Failure; an abort is one too (`interrupted`). */
@@ -123,6 +125,7 @@ export async function acquire(
       ? null
       : { origin: remote.origin, path: layout.repo(id).credentialsPath },
     undo: [],
+    owners: null,
   };
   const lock = await takeLock(layout.repo(id).lockPath);
   try {
@@ -218,7 +221,7 @@ async function make(job: Job): Promise<RepoRecord> {
     const [, attributes, owners] = await allToTheirEnds([
       base,
       makeRepo(job, state, base),
-      readOwners(job),
+      ownersOf(job),
     ]);
     return await withConversion(job, await recordOf(job, state, await base), attributes, owners);
   });
@@ -254,7 +257,10 @@ async function fetchStore(job: Job): Promise<StoreState> {
       mayDeepen: history !== null,
       ...signalOf(job),
       clock,
-      onAsked: () => onProgress?.({ phase: "fetch", state: "asked" }),
+      onAsked: () => {
+        ownersOf(job);
+        onProgress?.({ phase: "fetch", state: "asked" });
+      },
       onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
     });
   } finally {
@@ -277,20 +283,30 @@ async function readBase(job: Job, state: StoreState): Promise<Base> {
   return { commit, timeSeconds: Math.min(commit.commitTimeSeconds, latest) };
 }
 
-/** What conversions depend on: the user's git directory will say nothing of its own at first. */
-async function readOwners(job: Job) {
-  const { request: { uid, gid }, options: { layout, signal }, id, undo } = job;
+/** Asked once, while the remote is waited for. */
+function ownersOf(job: Job): NonNullable<Job["owners"]> {
+  if (job.owners === null) {
+    job.owners = readOwners(job);
+    // Awaited where it is needed.
+    job.owners.catch(() => {});
+  }
+  return job.owners;
+}
+
+async function readOwners({ request, options, id, undo }: Job) {
+  const { layout, signal } = options;
   undo.push(() => removeTree(layout.repo(id).convertDir));
-  const owners = await ownersGitOf({ id, uid, gid }, layout);
-  const { gitDir } = layout.store(job.storeId);
-  return { owners, config: await readConversionConfig({ ...owners, gitDir }, signal) };
+  const owners = await ownersGitOf({ id, uid: request.uid, gid: request.gid }, layout);
+  // The user's git directory, which is not there yet, will say nothing of its own at first.
+  const nowhere = { ...owners, gitDir: layout.emptyDir };
+  return { owners, config: await readConversionConfig(nowhere, signal) };
 }
 
 async function withConversion(
   job: Job,
   record: RepoRecord,
   attributes: readonly Oid[] | null,
-  owners: Awaited<ReturnType<typeof readOwners>>,
+  owners: Pick<RootOptions, "owners" | "config">,
 ): Promise<RepoRecord> {
   const { layout } = job.options;
   const index = { path: `${layout.repo(job.id).userGitDir}/index` };
