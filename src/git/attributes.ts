@@ -155,6 +155,7 @@ async function listIndex(
     const match = /^100(?:644|755) ([0-9a-f]+) 0\t/.exec(record);
     const oid = match?.[1] ?? "";
     if (match !== null && isOid(oid)) files.push({ path: record.slice(match[0].length), oid });
+    if (files.length % RECORDS_PER_TURN === 0) await turn();
   }
   return files;
 }

@@ -30,7 +30,7 @@ async function harness() {
   const builder = new ContextBuilder();
   for (const name of ["a", "b", "c"]) builder.add(name, CRLF);
   builder.add("d", driven("d"));
-  const treeId = builder.rootIdOf(TREE);
+  const treeId = await builder.rootIdOf(TREE);
   const contexts = new ContextStore(contextsPath);
   await contexts.put(builder);
   contexts.close();

@@ -115,7 +115,7 @@ export async function rootOfIndex(
     if (attributes.filter === "lfs" && !config.filters.has("lfs")) pointers++;
   }, signal);
   tellOfLfs(repo, pointers);
-  const treeId = builder.rootIdOf(treeOid);
+  const treeId = await builder.rootIdOf(treeOid);
   if (builder.contexts.size > 0) await keep(repo, builder, options.layout);
   return { treeId, conversion: "some" };
 }

@@ -73,6 +73,10 @@ interface Wanted {
 /** Files of one run. */
 const FILES_MAX = 1000;
 const COPY_BYTES = 1024 * 1024;
+/** Its bytes are good until the next turn. */
+const buffer = new Uint8Array(COPY_BYTES);
+/** Taken without a pause: some ms. */
+const FILES_PER_TURN = 50;
 /** Copied without a pause: some ms. */
 const TURN_BYTES = 8 * COPY_BYTES;
 /** A driver says nothing of how far it is: who waits for it is patient for so long. */
@@ -167,7 +171,7 @@ class Lane {
   /** Never throws. */
   async #drain(): Promise<void> {
     // What comes in the same turn goes along.
-    await new Promise((resolve) => setTimeout(resolve));
+    await turn();
     while (this.#queue.size > 0 && !this.#signal.aborted) {
       const batch = this.#next();
       for (const { id } of batch) this.#running.add(id);
@@ -221,7 +225,7 @@ class Lane {
           ? -1
           : await takeFile(workFd, name, owner, convertedDir, wanted.id);
         if (size < 0) this.#tell([wanted], "git has not written it");
-        converted.push([wanted.id, size]);
+        if (converted.push([wanted.id, size]) % FILES_PER_TURN === 0) await turn();
       }
       return converted;
     } finally {
@@ -323,7 +327,6 @@ async function copyTo(from: number, folder: HostPath, name: string): Promise<num
   const temporary = `${path}.new`;
   const to = openFd(temporary, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
   try {
-    const buffer = new Uint8Array(COPY_BYTES);
     let done = 0;
     for (;;) {
       const count = preadFull(from, buffer, done);
@@ -332,13 +335,18 @@ async function copyTo(from: number, folder: HostPath, name: string): Promise<num
       }
       done += count;
       if (count < buffer.length) break;
-      if (done % TURN_BYTES === 0) await new Promise((resolve) => setTimeout(resolve));
+      if (done % TURN_BYTES === 0) await turn();
     }
     Deno.renameSync(temporary, path);
     return done;
   } finally {
     closeFd(to);
   }
+}
+
+/** Others have theirs. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve));
 }
 
 /** Before a mount: what was converted in another boot goes. */

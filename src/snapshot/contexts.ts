@@ -32,6 +32,9 @@ const MIGRATIONS: readonly string[] = [
 /** Rows of one transaction: some ms. */
 const ROWS_PER_TRANSACTION = 1000;
 
+/** Contexts made without a pause: some ms. */
+const CONTEXTS_PER_TURN = 500;
+
 /** Suffixes in a directory. */
 export type Context = ReadonlyMap<Name, Suffix>;
 
@@ -136,6 +139,7 @@ export class ContextBuilder implements ContextRows {
   readonly forms = new Map<Suffix, string>();
   readonly contexts = new Map<Suffix, string>();
   readonly #root: Folder = { files: new Map(), folders: new Map() };
+  #closed = 0;
   /** Of the file before: most of its folders are the next one's. */
   #last = { path: "", folder: this.#root };
 
@@ -164,25 +168,24 @@ export class ContextBuilder implements ContextRows {
     return this.#last.folder;
   }
 
-  /** Nothing is added any more. */
-  rootIdOf(treeOid: Oid): BaseId {
-    return baseIdOf(treeOid, this.#close(this.#root));
+  /** Nothing is added any more. Lets others have a turn now and then. */
+  async rootIdOf(treeOid: Oid): Promise<BaseId> {
+    const { files, folders } = this.#root;
+    return baseIdOf(treeOid, files.size + folders.size > 0 ? await this.#close(this.#root) : null);
   }
 
-  /** Null: nothing is in it. */
-  #close({ files, folders }: Folder): Suffix | null {
+  async #close({ files, folders }: Folder): Promise<Suffix> {
     const entries = [...files];
-    for (const [name, folder] of folders) {
-      const suffix = this.#close(folder);
-      if (suffix !== null) entries.push([name, suffix]);
-    }
-    if (entries.length === 0) return null;
+    for (const [name, folder] of folders) entries.push([name, await this.#close(folder)]);
     entries.sort(([a], [b]) => a < b ? -1 : 1);
     const text = entries.map(([name, suffix]) =>
       `${name}\0${byteString(Uint8Array.fromHex(suffix))}`
     ).join("");
     const suffix = digest("context", text);
     this.contexts.set(suffix, text);
+    if (++this.#closed % CONTEXTS_PER_TURN === 0) {
+      await new Promise((resolve) => setTimeout(resolve));
+    }
     return suffix;
   }
 }

@@ -18,18 +18,18 @@ function built(files: Readonly<Record<string, Conversion>>): ContextBuilder {
 
 const rootOf = (files: Readonly<Record<string, Conversion>>) => built(files).rootIdOf(ROOT);
 
-Deno.test("contexts: a root's id says which files are converted, and how", () => {
-  const id = rootOf({ "a/b/x": CRLF, "a/y": IDENT, z: CRLF });
-  assert.equal(rootOf({ z: CRLF, "a/y": IDENT, "a/b/x": CRLF }), id, "in any order");
-  const others = [
+Deno.test("contexts: a root's id says which files are converted, and how", async () => {
+  const id = await rootOf({ "a/b/x": CRLF, "a/y": IDENT, z: CRLF });
+  assert.equal(await rootOf({ z: CRLF, "a/y": IDENT, "a/b/x": CRLF }), id, "in any order");
+  const others = await Promise.all([
     rootOf({ "a/b/x": IDENT, "a/y": IDENT, z: CRLF }),
     rootOf({ "a/b/x": CRLF, "a/y": IDENT }),
     rootOf({ "a/b/x": CRLF, "a/y": IDENT, y: CRLF }),
     rootOf({ "b/b/x": CRLF, "a/y": IDENT, z: CRLF }),
     rootOf({ "a/b": CRLF, "a/y": IDENT, z: CRLF }),
-  ];
+  ]);
   assert.equal(new Set([id, ...others]).size, 6);
-  assert.equal(rootOf({}), ROOT, "nothing is converted");
+  assert.equal(await rootOf({}), ROOT, "nothing is converted");
   assert.ok(isConverted(id));
 });
 
@@ -39,7 +39,7 @@ Deno.test("contexts: what is in a directory does not depend on where it is", asy
   const odd = byteStringOfText('ä\n"ß') as Name;
   const before = built({ "a/x": CRLF, [`a/${odd}`]: IDENT });
   const after = built({ "b/c/x": CRLF, [`b/c/${odd}`]: IDENT, z: CRLF });
-  const ids = [before.rootIdOf(ROOT), after.rootIdOf(ROOT)];
+  const ids = [await before.rootIdOf(ROOT), await after.rootIdOf(ROOT)];
   assert.equal(ContextReader.open(path), null);
   const store = new ContextStore(path);
   await store.put(before);
@@ -70,7 +70,7 @@ Deno.test("contexts: of a driver the path counts, in bytes", async () => {
   const odd = byteStringOfText("ü/ß") as string;
   const of = (file: string): Conversion => ({ ...CRLF, filter: { name: "f", path: file } });
   const builder = built({ [odd]: of(odd), "a/x": of("a/x") });
-  builder.rootIdOf(ROOT);
+  await builder.rootIdOf(ROOT);
   assert.equal(builder.forms.size, 2);
   const store = new ContextStore(path);
   await store.put(builder);
@@ -85,7 +85,7 @@ Deno.test("contexts: 20,000 files of 3,000 directories", async () => {
   const path = dir.at("contexts.sqlite") as HostPath;
   const builder = new ContextBuilder();
   for (let i = 0; i < 20_000; i++) builder.add(`d${i % 3000}/e/f${i}`, CRLF);
-  const id = builder.rootIdOf(ROOT);
+  const id = await builder.rootIdOf(ROOT);
   const store = new ContextStore(path);
   await store.put(builder);
   store.close();
