@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { git, waitFor } from "../support/run.ts";
+import { waitFor } from "../support/run.ts";
 import { type Daemon, Lab, labTest, type RepoStatusJson } from "./harness.ts";
 
 const IDENTITY = {
@@ -29,6 +29,8 @@ const ATTRIBUTES = `*.crlf text eol=crlf
 *.bin -text
 all/* text eol=crlf ident
 `;
+
+const LFS_TOLD = "LFS files are shown as pointers: git lfs is not installed for the owner";
 
 /** Everything in it that a driver or a configuration of the tree could make run. */
 const TREE = `
@@ -191,9 +193,7 @@ conversionTest("every kind, in a mount and in a clone", async (lab) => {
   assert.equal(await lab.inMount("od -An -c a/x.crlf | tr -d ' \\n'"), "one\\r\\ntwo\\r\\n");
   await lab.clean();
   assert.equal(await lab.dirty(), false);
-  const told = await lab.daemon?.logged(
-    "LFS files are shown as pointers: git lfs is not installed for the owner",
-  );
+  const told = await lab.daemon?.logged(LFS_TOLD);
   assert.equal(told?.length, 1);
   await lab.remountAndRestart();
   await lab.clean();
@@ -413,25 +413,63 @@ conversionTest(
   },
 );
 
-conversionTest("many files of a directory are converted by few runs of git", async (lab) => {
+conversionTest("LFS that is configured and not there: pointers, said once", async (lab) => {
+  await lab.configure(`[filter "lfs"]
+    process = git-lfs filter-process
+    smudge = git-lfs smudge -- %f
+    required = true
+`);
+  await makeRemote(lab);
+  const url = lab.serve().url("repo");
+  lab.daemon = await lab.startDaemon();
+  lab.mountPoint = await lab.mount(url, "repo");
+  // Unless it is.
+  if ((await lab.sh("git lfs version", [], { okCodes: "any" })).code === 0) return;
+  assert.match(await lab.inMount("cat b/x.lfs"), /^version https.*\noid.*\nsize 5\n$/s);
+  const told = await lab.daemon.logged(LFS_TOLD);
+  assert.equal(told.length, 1);
+});
+
+conversionTest("many files of a directory are few requests and few runs of git", async (lab) => {
   await lab.configure("");
   await lab.sh(
     `git init -q -b main "$1"; cd "$1"; mkdir d; i=0
     while [ $i -lt 400 ]; do printf "$i\\n" >d/$i; i=$((i + 1)); done
     echo '* text eol=crlf' >.gitattributes; git add -A; git commit -q -m one
-    git clone -q --bare . "$2"; git -C "$2" config uploadpack.allowFilter true`,
-    [lab.at("work"), lab.at("remotes", "repo.git")],
+    git clone -q --bare . "$2"
+    git rm -q .gitattributes; git commit -q -m two; git clone -q --bare . "$3"
+    for repo in "$2" "$3"; do
+      git -C "$repo" config uploadpack.allowFilter true
+      git -C "$repo" config uploadpack.allowAnySHA1InWant true
+    done`,
+    [lab.at("work"), lab.at("remotes", "repo.git"), lab.at("remotes", "plain.git")],
     { env: IDENTITY },
   );
-  const url = lab.serve().url("repo");
+  await Deno.writeTextFile(lab.at("home", ".gitconfig"), "");
+  await Deno.mkdir(lab.at("bin"));
+  const { stdout: real } = await lab.sh("command -v git");
+  await Deno.writeTextFile(
+    lab.at("bin", "git"),
+    `#!/bin/sh\nprintf '%s\\n' "$*" >>${lab.at("runs")}\nexec ${real.trim()} "$@"\n`,
+    { mode: 0o755 },
+  );
+  lab.env["PATH"] = `${lab.at("bin")}:${lab.env["PATH"]}`;
+  const server = lab.serve();
   lab.daemon = await lab.startDaemon();
-  const mountPoint = await lab.mount(url, "repo");
-  const { stdout } = await lab.sh("ls -l \"$1/d\" | awk 'NR > 1 {s += $5} END {print s}'", [
-    mountPoint,
-  ]);
+  await lab.afs(["mount", "--depth", "1", server.url("plain"), lab.at("mnt", "plain")]);
+  const { requests: plain } = server.counters();
+  await lab.afs(["mount", "--depth", "1", server.url("repo"), lab.at("mnt", "repo")]);
+  const { requests: both } = server.counters();
+  assert.equal(both - plain, plain + 1, "the attributes file is one more");
+  const { stdout } = await lab.sh(
+    'ls -l "$1/d" | awk \'NR > 1 {s += $5} END {print s}\'; cat "$1"/d/* | wc -c',
+    [lab.at("mnt", "repo")],
+  );
   let expected = 0;
   for (let i = 0; i < 400; i++) expected += String(i).length + 2;
-  assert.equal(Number(stdout), expected);
-  const clone = await git(["-C", lab.at("work"), "rev-parse", "HEAD"]);
-  assert.equal((await lab.statusOf("repo")).head, clone.stdout.trim());
+  assert.deepEqual(stdout.trim().split("\n").map(Number), [expected, expected]);
+  assert.ok(server.counters().requests - both <= 2);
+  const runs = (await Deno.readTextFile(lab.at("runs"))).split("\n");
+  const checkouts = runs.filter((line) => line.includes("checkout-index"));
+  assert.ok(checkouts.length >= 1 && checkouts.length <= 3, `${checkouts.length} runs`);
 });
