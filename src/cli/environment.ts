@@ -10,6 +10,8 @@ export const VARIABLES = [
   "ARTIFACT_FS_ROOT",
   /** Where the state root lies for users who may not write below /var/lib. */
   "XDG_DATA_HOME",
+  /** Where git has the attributes of a user. */
+  "XDG_CONFIG_HOME",
   "HOME",
   /** Who called sudo: whose the files of a mount are. */
   "SUDO_UID",

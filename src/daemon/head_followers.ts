@@ -6,7 +6,8 @@
  *   state     event                                   next
  *   waiting   git's files change, or `settle`         looking (after a pause in which nothing does)
  *   looking   git is busy, or nothing is new          waiting
- *   looking   HEAD or the index is another            following: import, trees, rebase, registry
+ *   looking   HEAD or the index is another            following: import, trees, what
+ *                                                     they convert, rebase, registry
  *   following done, or failed (logged)                waiting; looking, if something has happened
  *   any       stop                                    ended
  *
@@ -20,10 +21,12 @@
  */
 
 import { Failure, messageOf } from "../failure.ts";
+import type { BaseId } from "../git/base_id.ts";
 import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import type { Rebased } from "../mount/messages.ts";
+import { nextRoot, type Root } from "../repo/conversion.ts";
 import { folderStamp, indexStamp, isBusy, isTelling } from "../repo/head.ts";
 import type { Layout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
@@ -44,7 +47,7 @@ const SETTLE_MS = 3_000;
 /** What it needs of `Mounts`. */
 export interface RebasableMounts {
   loadTrees(repoId: string, treeOids: readonly Oid[], from: Oid, to: Oid): Promise<void>;
-  rebase(repoId: string, treeOid: Oid): Promise<Rebased>;
+  rebase(repoId: string, treeId: BaseId): Promise<Rebased>;
 }
 
 export interface HeadFollowersOptions {
@@ -199,24 +202,32 @@ class HeadFollower {
     if (followed === this.#followed) return;
     const startedAt = performance.now();
     let imported = 0;
+    let root: Root = { treeId: record.baseTreeId, conversion: record.baseConversion };
     if (from !== to) {
       const difference = await treeDifference(source, from, to);
       imported += await importObjects(source, difference);
       await mounts.loadTrees(id, difference.treeOids, from, to);
+      root = await nextRoot(record, to, difference.attributeOids, { layout, signal });
     }
-    let rebased = await mounts.rebase(id, to);
+    let rebased = await mounts.rebase(id, root.treeId);
     const { unheld } = rebased;
     if (rebased.error === null && unheld.length > 0) {
       // What git has fetched for the work tree without another commit.
       const more = await importObjects(source, { treeOids: [], blobOids: unheld });
       imported += more;
-      if (more > 0) rebased = await mounts.rebase(id, to);
+      if (more > 0) rebased = await mounts.rebase(id, root.treeId);
     }
     if (rebased.error !== null) throw new Failure("failed", `Cannot rebase: ${rebased.error}`);
     this.#followed = followed;
     if (commitOid === record.baseCommitOid && from === to) return;
     const generation = record.generation + 1;
-    registry.update(id, { baseCommitOid: commitOid, baseTreeOid: to, generation });
+    registry.update(id, {
+      baseCommitOid: commitOid,
+      baseTreeOid: to,
+      baseTreeId: root.treeId,
+      baseConversion: root.conversion,
+      generation,
+    });
     this.#log.info("Base follows HEAD", {
       repo: record.name,
       commit: commitOid,

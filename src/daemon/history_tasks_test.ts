@@ -42,6 +42,8 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     generation: 1,
     baseCommitOid: OID,
     baseTreeOid: OID,
+    baseTreeId: OID,
+    baseConversion: "none",
     madeFolders: 0,
     baseTimeSeconds: 1,
     uid: 0,

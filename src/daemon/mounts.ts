@@ -8,11 +8,14 @@
  */
 
 import { Bug, Failure } from "../failure.ts";
+import type { BaseId } from "../git/base_id.ts";
+import { pathExists } from "../git/files.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import { MountHandle, spawnMountWorker } from "../mount/handle.ts";
 import type { MountCommand, Rebased, Switched } from "../mount/messages.ts";
 import type { HostPath } from "../path.ts";
+import { Converter, forgetOtherBoots } from "../repo/converter.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
@@ -38,6 +41,7 @@ interface Mounted {
   readonly record: RepoRecord;
   readonly store: StoreWorkers;
   readonly handle: MountHandle;
+  readonly converter: Converter;
   /** `unmount` was called. */
   leaving: boolean;
 }
@@ -48,6 +52,8 @@ export class Mounts {
   readonly #stores = new Map<string, StoreWorkers>();
   /** Workers that end; those that come after them use the same folders. */
   readonly #closing = new Map<string, Promise<void>>();
+  /** Converters that end. */
+  readonly #ending = new Set<Promise<void>>();
   /** Mounts expected or under way, per store: they keep its workers too. */
   readonly #expected = new Map<string, number>();
   /** Mount workers that wait for their expected mount, by repository. */
@@ -108,11 +114,22 @@ export class Mounts {
       // Of a daemon that was killed: nobody answers there any more.
       detachOurMounts(new Set([record.mountPoint]));
       const mountId = this.#nextMountId++;
-      const { overlayDir } = layout.repo(record.id);
+      const { overlayDir, convertedDir, contextsPath } = layout.repo(record.id);
+      if (await pathExists(convertedDir)) await forgetOtherBoots(record, layout);
       Deno.mkdirSync(overlayDir, { recursive: true, mode: 0o700 });
       const worker = this.#spares.get(record.id) ?? this.#spawnWorker(storeId, record.id);
       this.#spares.delete(record.id);
-      const handle = new MountHandle(
+      const converter = new Converter({
+        layout,
+        record,
+        onConverted: (converted) => {
+          const { buffer } = Float64Array.from(converted, ([, size]) => size);
+          const ids = converted.map(([id]) => id).join("\n");
+          handle.send({ kind: "converted", ids, sizes: buffer });
+        },
+        onProgress: () => handle.send({ kind: "progress" }),
+      });
+      const handle: MountHandle = new MountHandle(
         {
           repoId: record.id,
           repoName: record.name,
@@ -123,7 +140,9 @@ export class Mounts {
           xattrs: record.xattrs,
           packDirs: packDirsOf(layout, record),
           objectFormat: record.objectFormat,
-          rootTreeOid: record.baseTreeOid,
+          rootTreeId: record.baseTreeId,
+          convertedDir,
+          contextsPath,
           baseTimeSeconds: record.baseTimeSeconds,
           uid: record.uid,
           gid: record.gid,
@@ -132,7 +151,10 @@ export class Mounts {
           stateRoot: layout.stateRoot,
         },
         worker,
-        (want) => store.want(mountId, viewDir, want),
+        (want) => {
+          if (want.kind === "convert") converter.convert(want.ids);
+          else store.want(mountId, viewDir, want);
+        },
       );
       // Before it is mounted: somebody may wait in the directory, and ask at once.
       store.attach(
@@ -145,9 +167,10 @@ export class Mounts {
         await handle.started();
       } catch (error) {
         store.detach(mountId);
+        this.#end(converter);
         throw error;
       }
-      this.#serve(record, mountId, store, handle);
+      this.#serve({ record, mountId, store, handle, converter, leaving: false });
     } finally {
       this.#letGo(storeId);
     }
@@ -174,8 +197,8 @@ export class Mounts {
   }
 
   /** Puts another tree beneath a mount. Throws Failure (not-mounted). */
-  async rebase(repoId: string, treeOid: Oid): Promise<Rebased> {
-    return await this.#find(repoId).handle.rebase(treeOid);
+  async rebase(repoId: string, treeId: BaseId): Promise<Rebased> {
+    return await this.#find(repoId).handle.rebase(treeId);
   }
 
   /** Makes a work tree another commit. Throws Failure (not-mounted). */
@@ -199,11 +222,17 @@ export class Mounts {
     const ids = [...this.#mounted.keys()];
     await Promise.allSettled(ids.map((id) => this.unmount(id, { lazy: true })));
     for (const storeId of [...this.#stores.keys()]) this.#close(storeId);
-    await Promise.all(this.#closing.values());
+    await Promise.all([...this.#closing.values(), ...this.#ending]);
   }
 
-  #serve(record: RepoRecord, mountId: number, store: StoreWorkers, handle: MountHandle): void {
-    const mounted = { mountId, record, store, handle, leaving: false };
+  /** What it runs ends behind. */
+  #end(converter: Converter): void {
+    const ending = converter.stop().finally(() => this.#ending.delete(ending));
+    this.#ending.add(ending);
+  }
+
+  #serve(mounted: Mounted): void {
+    const { mountId, record, store, handle, converter } = mounted;
     this.#mounted.set(record.id, mounted);
     this.#options.onMounted(record.id);
     this.#options.onChange(record.storeId);
@@ -211,6 +240,7 @@ export class Mounts {
       this.#mounted.delete(record.id);
       this.#options.onClosed(record.id);
       store.detach(mountId);
+      this.#end(converter);
       this.#closeStoreIfUnused(record.storeId);
       this.#options.onChange(record.storeId);
       if (mounted.leaving) return;
@@ -221,8 +251,9 @@ export class Mounts {
 
   #spawnWorker(storeId: string, repoId: string): Worker {
     const { layout } = this.#options;
-    const { overlayDir, viewDir } = layout.repo(repoId);
-    return spawnMountWorker([layout.store(storeId).dir, overlayDir, packDirOf(viewDir)]);
+    const { overlayDir, viewDir, convertedDir, contextsDir } = layout.repo(repoId);
+    const { dir } = layout.store(storeId);
+    return spawnMountWorker([dir, overlayDir, packDirOf(viewDir), convertedDir, contextsDir]);
   }
 
   /** To be followed by `#letGo`. */

@@ -7,7 +7,7 @@ import { parseRemote } from "../git/remote_url.ts";
 import { CONNECTION_VARIABLES } from "../git/wire.ts";
 import type { HydratorEvent, HydratorRequest } from "../hydrate/messages.ts";
 import { logger } from "../log.ts";
-import type { MountHandle, MountWant } from "../mount/handle.ts";
+import type { MountHandle, StoreWant } from "../mount/handle.ts";
 import type { StoreLayout } from "../repo/layout.ts";
 import type { IndexerEvent, IndexerRequest } from "../snapshot/messages.ts";
 
@@ -173,7 +173,7 @@ export class StoreWorkers {
     this.#loading.delete(mount.viewDir);
   }
 
-  want(mountId: number, viewDir: string, want: MountWant): void {
+  want(mountId: number, viewDir: string, want: StoreWant): void {
     if (want.kind === "want-tree") {
       this.#toIndexer({ kind: "tree", mountId, viewDir, treeOid: want.treeOid });
     } else if (want.kind === "sizes") {

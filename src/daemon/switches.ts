@@ -20,6 +20,7 @@
 
 import { allToTheirEnds } from "../all.ts";
 import { Failure, messageOf } from "../failure.ts";
+import type { BaseId } from "../git/base_id.ts";
 import { importObjects } from "../git/import.ts";
 import { IndexError } from "../git/index_bytes.ts";
 import { GITLINK_MODE, type Index, NO_STAT, parseIndex } from "../git/index_file.ts";
@@ -45,6 +46,7 @@ import {
 import { logger } from "../log.ts";
 import type { Switched } from "../mount/messages.ts";
 import { byteString, type RepoPath } from "../path.ts";
+import { nextRoot, type Root } from "../repo/conversion.ts";
 import type { Layout, RepoLayout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
@@ -56,7 +58,7 @@ export interface SwitchableMounts {
   loadTrees(repoId: string, treeOids: readonly Oid[], from: Oid, to: Oid): Promise<void>;
   switchTo(
     repoId: string,
-    change: { readonly from: Oid; readonly to: Oid; readonly token: string },
+    change: { readonly from: BaseId; readonly to: BaseId; readonly token: string },
   ): Promise<Switched>;
 }
 
@@ -145,23 +147,23 @@ class Switch {
   async run(): Promise<SwitchOutcome> {
     const { dir } = this.#plan;
     await writeIntent(this.#paths, { phase: "locking", nonce: this.#nonce });
-    let shown: Switched | null = null;
+    let shown: { readonly switched: Switched; readonly root: Root } | null = null;
     try {
       const lock = lockIndex(dir, this.#nonce);
-      const [locked] = await allToTheirEnds([lock, this.#bringObjects()]);
+      const [locked, root] = await allToTheirEnds([lock, this.#bringObjects()]);
       if (locked.kind === "busy") return await this.#leave(locked.reason);
       const made = this.#merge(locked.bytes);
       if (typeof made === "string") return await this.#leave(made);
-      const switched = await this.#show(made.merged, locked.bytes);
+      const switched = await this.#show(made.merged, locked.bytes, root);
       if (switched.outcome === "refused") return await this.#leave(switched.reason ?? "");
       if (switched.outcome === "failed") {
         throw new Failure("failed", `Cannot switch: ${switched.reason}`);
       }
-      shown = switched;
-      return await this.#finish(made, switched);
+      shown = { switched, root };
+      return await this.#finish(made, switched, root);
     } catch (error) {
       if (this.#hasMoved) throw this.#halfDone(error);
-      if (shown !== null) await this.#goBack(error, shown);
+      if (shown !== null) await this.#goBack(error, shown.switched.token, shown.root);
       await this.#leave(messageOf(error));
       throw error;
     }
@@ -174,12 +176,14 @@ class Switch {
     return handedOver(reason);
   }
 
-  /** What the mount is to show, and only the user's git directory has. */
-  async #bringObjects(): Promise<void> {
+  /** Brings what the mount is to show, and only the user's git directory has; what that is. */
+  async #bringObjects(): Promise<Root> {
+    const { layout } = this.#parts;
     const { id, objectFormat } = this.#record;
     const { dir, changes, head, target } = this.#plan;
     await importObjects({ dir, viewDir: this.#paths.viewDir, objectFormat }, changes);
     await this.#parts.mounts.loadTrees(id, changes.treeOids, head.treeOid, target.treeOid);
+    return await nextRoot(this.#record, target.treeOid, changes.attributeOids, { layout });
   }
 
   /** In words why not, where git has to decide. */
@@ -194,7 +198,7 @@ class Switch {
     }
   }
 
-  async #show({ token }: MergedEntries, before: Uint8Array): Promise<Switched> {
+  async #show({ token }: MergedEntries, before: Uint8Array, root: Root): Promise<Switched> {
     const { head, target } = this.#plan;
     await writeIntent(this.#paths, {
       phase: "switching",
@@ -203,17 +207,20 @@ class Switch {
       fromRef: head.ref,
       fromTreeOid: head.treeOid,
       toTreeOid: target.treeOid,
+      toTreeId: root.treeId,
+      conversion: root.conversion,
       indexHash: indexHashOf(before),
       move: this.#move(),
     });
     const { mounts } = this.#parts;
-    const [from, to] = [head.treeOid, target.treeOid];
-    return await mounts.switchTo(this.#record.id, { from, to, token });
+    const { id, baseTreeId: from } = this.#record;
+    return await mounts.switchTo(id, { from, to: root.treeId, token });
   }
 
   async #finish(
     { index, merged }: { index: Index; merged: MergedEntries },
     switched: Switched,
+    root: Root,
   ): Promise<SwitchOutcome> {
     const { dir, head, target, changes } = this.#plan;
     if (switched.reason !== null) {
@@ -228,6 +235,8 @@ class Switch {
     this.#parts.registry.update(id, {
       baseCommitOid: target.commitOid,
       baseTreeOid: target.treeOid,
+      baseTreeId: root.treeId,
+      baseConversion: root.conversion,
       generation: generation + 1,
     });
     await installIndex(dir);
@@ -243,11 +252,10 @@ class Switch {
   }
 
   /** The mount shows the other commit, and HEAD is where it was. Throws when it stays so. */
-  async #goBack(cause: unknown, { token }: Switched): Promise<void> {
-    const { head, target } = this.#plan;
-    const { id, name: repo } = this.#record;
+  async #goBack(cause: unknown, token: string, root: Root): Promise<void> {
+    const { id, name: repo, baseTreeId } = this.#record;
     this.#log.warning("Could not move HEAD", { repo, error: messageOf(cause) });
-    const back = { from: target.treeOid, to: head.treeOid, token };
+    const back = { from: root.treeId, to: baseTreeId, token };
     const { outcome } = await this.#parts.mounts.switchTo(id, back);
     if (outcome !== "done") throw this.#halfDone(cause);
   }

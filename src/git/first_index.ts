@@ -26,7 +26,7 @@ import {
   walkEntries,
   writeStat,
 } from "./index_file.ts";
-import { hexOf, type ObjectFormat, OID_BYTES } from "./oid.ts";
+import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import {
   freshDirectory,
   freshUntrackedCache,
@@ -61,6 +61,8 @@ export interface FirstIndex {
   /** What lstat(2) will say of every entry, but for its ino. */
   readonly stat: FileStat;
   readonly inos: Inos;
+  /** Told of each attributes file. */
+  readonly onAttributes?: (oid: Oid) => void;
 }
 
 /** Nobody can open a path that is so long; and how deep it goes costs time. */
@@ -96,7 +98,10 @@ export function firstIndex(
     if (path[nameFrom] === DOT && (mode & S_IFMT) === S_IFREG) {
       const name = byteString(path.subarray(nameFrom, pathEnd));
       if (name === IGNORE_FILE) place.directory.ignoreOid = hexOf(bytes, oidAt, OID_BYTES[format]);
-      else if (name === ATTRIBUTES_FILE) place.directory.hasAttributes = true;
+      else if (name === ATTRIBUTES_FILE) {
+        place.directory.hasAttributes = true;
+        options.onAttributes?.(hexOf(bytes, oidAt, OID_BYTES[format]));
+      }
     }
     rank++;
   });

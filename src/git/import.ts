@@ -42,6 +42,8 @@ export interface TreeDifference {
   /** The root first. */
   readonly treeOids: readonly Oid[];
   readonly blobOids: readonly Oid[];
+  /** Those of them that are attributes files. */
+  readonly attributeOids: readonly Oid[];
 }
 
 /** A repository may be large, and somebody's own; these only keep a lie from filling us up. */
@@ -118,6 +120,7 @@ interface Pair {
 async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<TreeDifference> {
   const treeOids = new Set<Oid>();
   const blobOids = new Set<Oid>();
+  const attributeOids = new Set<Oid>();
   const queue: Pair[] = from === to ? [] : [{ from, to }];
   const seen = new Set<string>();
   while (queue.length > 0) {
@@ -135,8 +138,10 @@ async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<Tr
       for (const { name, kind, oid } of news[i] ?? []) {
         const old = before.get(name);
         if (kind === "gitlink" || (old?.oid === oid && old.kind === kind)) continue;
-        if (kind !== "directory") blobOids.add(oid);
-        else {
+        if (kind !== "directory") {
+          blobOids.add(oid);
+          if (name === ".gitattributes") attributeOids.add(oid);
+        } else {
           const next = { from: old?.kind === "directory" ? old.oid : null, to: oid };
           const key = `${next.from} ${oid}`;
           if (seen.has(key)) continue;
@@ -146,7 +151,11 @@ async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<Tr
       }
     }
   }
-  return { treeOids: [...treeOids], blobOids: [...blobOids] };
+  return {
+    treeOids: [...treeOids],
+    blobOids: [...blobOids],
+    attributeOids: [...attributeOids],
+  };
 }
 
 /**
@@ -156,7 +165,7 @@ async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<Tr
  */
 export async function importObjects(
   options: ImportOptions,
-  { treeOids, blobOids }: TreeDifference,
+  { treeOids, blobOids }: Omit<TreeDifference, "attributeOids">,
 ): Promise<number> {
   await removeParts(options.viewDir);
   const missing = new Set(await missingIn(options.viewDir, [...treeOids, ...blobOids]));

@@ -32,6 +32,8 @@ export interface TreeChanges extends TreeDifference {
   >;
 }
 
+const ATTRIBUTES_FILE = ".gitattributes";
+
 const MODES: Readonly<Record<Exclude<EntryKind, "directory">, number>> = {
   file: 0o100644,
   executable: 0o100755,
@@ -75,6 +77,7 @@ async function walk(trees: TreeReader, from: Oid, to: Oid): Promise<TreeChanges>
   const directories = new Map<RepoPath, { from: Oid | null; to: Oid | null }>();
   const treeOids = new Set<Oid>();
   const blobOids = new Set<Oid>();
+  const attributeOids = new Set<Oid>();
   const queue: Pair[] = from === to ? [] : [{ path: "" as RepoPath, from, to }];
   while (queue.length > 0) {
     const batch = queue.splice(0, TREES_AT_ONCE);
@@ -89,7 +92,10 @@ async function walk(trees: TreeReader, from: Oid, to: Oid): Promise<TreeChanges>
         const was = fileOf(before);
         const is = fileOf(after);
         if (was !== null || is !== null) files.set(path, { from: was, to: is });
-        if (is !== null && after?.kind !== "gitlink") blobOids.add(is.oid);
+        if (is !== null && after?.kind !== "gitlink") {
+          blobOids.add(is.oid);
+          if (after?.name === ATTRIBUTES_FILE) attributeOids.add(is.oid);
+        }
         const tree = { path, from: treeOf(before), to: treeOf(after) };
         if (tree.from !== tree.to) queue.push(tree);
       }
@@ -98,7 +104,13 @@ async function walk(trees: TreeReader, from: Oid, to: Oid): Promise<TreeChanges>
       }
     }
   }
-  return { files, directories, treeOids: [...treeOids], blobOids: [...blobOids] };
+  return {
+    files,
+    directories,
+    treeOids: [...treeOids],
+    blobOids: [...blobOids],
+    attributeOids: [...attributeOids],
+  };
 }
 
 function* differing(

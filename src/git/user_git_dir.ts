@@ -91,15 +91,18 @@ export const TIMEOUT_MS = 30_000;
 const PACK_REFS_FROM = 100;
 const PUBLISH_TRIES = 3;
 
-/** Makes the directory, unless it exists. Throws GitError, Deno.errors, the signal's reason. */
-export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
-  if (await pathExists(options.gitDir)) return;
+/**
+ * Makes the directory, unless it exists. Returns the attributes files of its index; null: there is
+ * none, or they are not known. Throws GitError, Deno.errors, the signal's reason.
+ */
+export async function createUserGitDir(options: NewUserGitDir): Promise<readonly Oid[] | null> {
+  if (await pathExists(options.gitDir)) return null;
   const temporary = `${options.gitDir}.new`;
   await removeTree(temporary);
   try {
     await writeSkeleton(temporary, options);
     const run = probeOptions({ ...options, gitDir: temporary, owner: null }, options.signal);
-    await Promise.all([
+    const [attributes] = await Promise.all([
       writeIndex(temporary, options, run),
       // HEAD is a branch without commits until here, so this writes branch and reflogs as a clone.
       runGit(["update-ref", "-m", `clone: from ${options.remoteUrl}`, "--stdin"], {
@@ -110,6 +113,7 @@ export async function createUserGitDir(options: NewUserGitDir): Promise<void> {
     ]);
     if (options.owner !== null) await giveTree(temporary, options.owner);
     await Deno.rename(temporary, options.gitDir);
+    return attributes;
   } catch (error) {
     await removeTree(temporary);
     throw error;
@@ -128,15 +132,16 @@ async function writeIndex(
   gitDir: string,
   options: NewUserGitDir,
   run: RunOptions,
-): Promise<void> {
+): Promise<readonly Oid[] | null> {
   try {
     await runGit(["read-tree", options.commitOid], { ...run, config: INDEX_CONFIG });
   } catch (error) {
     if (!(error instanceof GitError) || !/invalid path/.test(error.stderr)) throw error;
   }
   const written = await readIfExists(`${gitDir}/index`);
-  if (written === null) return;
+  if (written === null) return null;
   const stat = await options.stat();
+  const attributes: Oid[] = [];
   try {
     const made = firstIndex(written, {
       format: options.objectFormat,
@@ -145,11 +150,14 @@ async function writeIndex(
       exclude: new TextEncoder().encode(excludeText(options)),
       stat,
       inos: options.inos,
+      onAttributes: (oid) => attributes.push(oid),
     });
     await writeFileAtomically(`${gitDir}/index`, made, 0o644);
+    return attributes;
   } catch (error) {
     // A newer git's, with more in it than is known here: it is right as it is, and slower.
     if (!(error instanceof IndexError)) throw error;
+    return null;
   }
 }
 

@@ -19,7 +19,7 @@ import {
   signalEventFd,
   unmountServed,
 } from "../sys/mod.ts";
-import type { Oid } from "../git/oid.ts";
+import type { BaseId } from "../git/base_id.ts";
 import type {
   MountCommand,
   MountConfig,
@@ -36,7 +36,12 @@ import { spawnNotifier, tellKernel } from "./notifier.ts";
 const FLUSH_MS = 4_000;
 
 /** What the worker asks for, and what it found. */
-export type MountWant = MountEvent & { readonly kind: "want" | "want-tree" | "sizes" };
+export type MountWant = MountEvent & {
+  readonly kind: "want" | "want-tree" | "sizes" | "convert";
+};
+
+/** What its store's workers answer. */
+export type StoreWant = Exclude<MountWant, { readonly kind: "convert" }>;
 
 export class MountHandle {
   readonly #config: MountConfig;
@@ -102,10 +107,10 @@ export class MountHandle {
   }
 
   /** Puts another tree beneath. Not while another is under way. Throws Failure (it is gone). */
-  rebase(treeOid: Oid): Promise<Rebased> {
+  rebase(treeId: BaseId): Promise<Rebased> {
     if (this.#ended) return Promise.reject(gone());
     this.#rebasing = Promise.withResolvers<Rebased>();
-    this.send({ kind: "rebase", treeOid });
+    this.send({ kind: "rebase", treeId });
     return this.#rebasing.promise;
   }
 
@@ -154,6 +159,7 @@ export class MountHandle {
       case "want":
       case "want-tree":
       case "sizes":
+      case "convert":
         this.#onWant(event);
         break;
       case "rebased":

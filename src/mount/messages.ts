@@ -4,6 +4,7 @@
  */
 
 import type { Need } from "../hydrate/messages.ts";
+import type { BaseId } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
 import type { Arriving } from "../git/pack_reader.ts";
 
@@ -21,7 +22,11 @@ export interface MountConfig {
   /** Where packs are: `objects/pack` of the store and of the view. */
   readonly packDirs: readonly string[];
   readonly objectFormat: "sha1" | "sha256";
-  readonly rootTreeOid: Oid;
+  readonly rootTreeId: BaseId;
+  /** Folder of what was converted for this mount (src/repo/converter.ts). */
+  readonly convertedDir: string;
+  /** What the suffixes of ids mean; need not exist when there are none. */
+  readonly contextsPath: string;
   readonly baseTimeSeconds: number;
   readonly uid: number;
   readonly gid: number;
@@ -65,18 +70,20 @@ export type MountCommand =
     readonly availableBytes: number;
   }
   | { readonly kind: "unavailable"; readonly oid: Oid; readonly need: Need }
+  /** The answer to `convert`: ids in lines, and as many float64; -1: it could not be converted. */
+  | { readonly kind: "converted"; readonly ids: string; readonly sizes: ArrayBuffer }
   /** What this mount waits for is on its way. */
   | { readonly kind: "progress" }
   /** This tree is to come beneath; what was imported for it has come. */
-  | { readonly kind: "rebase"; readonly treeOid: Oid }
+  | { readonly kind: "rebase"; readonly treeId: BaseId }
   /**
    * The work tree is to become another commit. Root trees; what changed since the file monitor's
    * token is told; the trees of `to` that `from` does not have have come.
    */
   | {
     readonly kind: "switch";
-    readonly from: Oid;
-    readonly to: Oid;
+    readonly from: BaseId;
+    readonly to: BaseId;
     readonly token: string;
   }
   /** It was taken out of the tree: who is still inside gets errors from now on. */
@@ -84,7 +91,7 @@ export type MountCommand =
 
 /** How a rebase went. */
 export interface Rebased {
-  readonly treeOid: Oid;
+  readonly treeId: BaseId;
   /** Null: the overlay says so, and the disk has it. Else why it has not come to its end. */
   readonly error: string | null;
   readonly pinned: number;
@@ -163,6 +170,8 @@ export type MountEvent =
     /** Blobs whose contents were read here, without a want, since the last one. */
     readonly read: number;
   }
+  /** Their blobs are here, and what a checkout makes of them is not. */
+  | { readonly kind: "convert"; readonly ids: readonly BaseId[] }
   /** Found here, for the base to keep. */
   | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
   /** The answer to `rebase`. */

@@ -2,8 +2,15 @@
  * Trees, sizes and bytes for one mount: from memory, the base, the store's packs, a spool file;
  * what is not there is asked of main, and comes back as a command.
  *
+ * What is shown as a checkout would write it (an id with a suffix) is served from the file that
+ * main has made of it:
+ *
+ *     its file is there                   served
+ *     the blob is not here, or arriving   the blob is wanted; when it has come, looked at again
+ *     the blob is here                    `convert`, with what else of the directory is ready for it
+ *
  * Invariants
- *  1. An oid is asked for once, until its answer comes.
+ *  1. An oid is asked for once, until its answer comes; so is a conversion.
  *  2. A size once known is never unknown again while a node shows it: the base keeps it, also
  *     those that are found here.
  *  3. After a failure the same need fails at once for FAILED_MS, then is asked for again.
@@ -11,6 +18,7 @@
 
 import { LRUCache } from "lru-cache";
 import { ERRNO, FsError } from "../errno.ts";
+import { type BaseId, isConverted, plainOid } from "../git/base_id.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
 import type { Arriving, PackReader } from "../git/pack_reader.ts";
 import type { Need } from "../hydrate/messages.ts";
@@ -18,6 +26,7 @@ import type { BaseStore } from "../snapshot/store.ts";
 import { closeFd, O, openFd, preadFull } from "../sys/mod.ts";
 import { Directory } from "../vfs/directory.ts";
 import { type Objects, waitKey } from "../vfs/objects.ts";
+import type { ConvertedFiles } from "./converted.ts";
 import type { MountCommand, MountEvent } from "./messages.ts";
 
 /** Entries of directories kept parsed. */
@@ -30,10 +39,14 @@ const SIZES_MAX = 100_000;
 const UNTOLD_MAX = 256;
 /** Up to here a size is found by reading: the bytes are wanted next, most of the time. */
 const SIZE_BY_READING_BYTES = 128 * 1024;
-/** Big blobs kept open. */
+/** Big blobs, and converted files, kept open. */
 const SPOOLS_MAX = 32;
 /** One failed read(2) is sent twice, and tools try again: they need not wait each time. */
 const FAILED_MS = 5_000;
+/** Trees kept as they came: the base has them, unless its disk is full. */
+const RAW_BYTES_MAX = 1024 * 1024;
+/** Files of one directory that are converted together. */
+const CONVERTED_AT_ONCE = 1000;
 
 interface SpoolReader {
   readonly fd: number;
@@ -45,19 +58,24 @@ export class PortObjects implements Objects {
   readonly #base: BaseStore;
   readonly #packs: PackReader;
   readonly #format: ObjectFormat;
+  readonly #converted: ConvertedFiles;
   readonly #ask: (event: MountEvent) => void;
   readonly #now: () => number;
-  readonly #directories = new LRUCache<Oid, Directory>({
+  readonly #directories = new LRUCache<BaseId, Directory>({
     maxSize: DIRECTORY_ENTRIES_MAX,
     // One that is larger than all of the room is kept alone, not parsed again for each look.
     sizeCalculation: ({ entries }) => Math.min(entries.length + 1, DIRECTORY_ENTRIES_MAX),
+  });
+  readonly #raws = new LRUCache<Oid, Uint8Array<ArrayBuffer>>({
+    maxSize: RAW_BYTES_MAX,
+    sizeCalculation: (bytes) => bytes.length + 1,
   });
   readonly #contents = new LRUCache<Oid, Uint8Array<ArrayBuffer>>({
     maxSize: CONTENT_BYTES_MAX,
     sizeCalculation: (bytes) => bytes.length + 1,
   });
   // Not `max`: that would make room for all of them at once, some 10 ms of every mount's start.
-  readonly #sizes = new LRUCache<Oid, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
+  readonly #sizes = new LRUCache<BaseId, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
   /**
    * Sizes of what has arrived in packs that are not complete: the base keeps them when they are,
    * and what is in the base counts as being here.
@@ -67,8 +85,10 @@ export class PortObjects implements Objects {
   /** Blobs read from packs since the last want. */
   #read = 0;
   /** Least recently read first. One that was closed is asked for again. */
-  readonly #spools = new Map<Oid, SpoolReader>();
+  readonly #spools = new Map<BaseId, SpoolReader>();
   readonly #asked = new Set<string>();
+  /** Conversions that wait for a blob, by its key. */
+  readonly #waiting = new Map<string, Set<BaseId>>();
   /** Until when a need fails at once. */
   readonly #failed = new Map<string, number>();
 
@@ -76,52 +96,67 @@ export class PortObjects implements Objects {
     base: BaseStore,
     packs: PackReader,
     format: ObjectFormat,
+    converted: ConvertedFiles,
     ask: (event: MountEvent) => void,
     now: () => number = () => performance.now(),
   ) {
     this.#base = base;
     this.#packs = packs;
     this.#format = format;
+    this.#converted = converted;
     this.#ask = ask;
     this.#now = now;
   }
 
-  directory(treeOid: Oid): Directory | undefined {
-    const atHand = this.directoryAtHand(treeOid);
+  directory(treeId: BaseId): Directory | undefined {
+    const atHand = this.directoryAtHand(treeId);
     if (atHand === undefined) {
+      const treeOid = plainOid(treeId);
       this.#want(waitKey("tree", treeOid), () => ({ kind: "want-tree", treeOid }));
     }
     return atHand;
   }
 
-  directoryAtHand(treeOid: Oid): Directory | undefined {
-    const cached = this.#directories.get(treeOid);
+  directoryAtHand(treeId: BaseId): Directory | undefined {
+    const cached = this.#directories.get(treeId);
     if (cached !== undefined) return cached;
-    const raw = this.#base.tree(treeOid);
-    return raw === null ? undefined : this.#parse(treeOid, raw);
+    const treeOid = plainOid(treeId);
+    const raw = this.#raws.get(treeOid) ?? this.#base.tree(treeOid);
+    return raw === null ? undefined : this.#parse(treeId, raw);
   }
 
-  size(blobOid: Oid, treeOids: () => Oid[]): number | undefined {
-    const known = this.sizeAtHand(blobOid) ?? this.#findSize(blobOid);
-    if (known === undefined) this.#wantBlob("size", blobOid, treeOids);
-    return known;
+  size(blobId: BaseId, treeIds: () => BaseId[]): number | undefined {
+    const atHand = this.sizeAtHand(blobId);
+    if (atHand !== undefined) return atHand;
+    if (isConverted(blobId)) return this.#wantConverted(blobId, treeIds);
+    const found = this.#findSize(blobId);
+    if (found === undefined) this.#wantBlob("size", blobId, treeIds);
+    return found;
   }
 
-  sizeAtHand(blobOid: Oid): number | undefined {
-    const cached = this.#sizes.get(blobOid) ?? this.#arrivingSizes.get(blobOid);
+  sizeAtHand(blobId: BaseId): number | undefined {
+    const cached = this.#sizes.get(blobId);
     if (cached !== undefined) return cached;
-    const kept = this.#base.size(blobOid);
-    if (kept !== undefined) this.#sizes.set(blobOid, kept);
+    const kept = isConverted(blobId)
+      ? this.#converted.size(blobId)
+      : this.#arrivingSizes.get(blobId) ?? this.#base.size(blobId);
+    if (kept !== undefined && !this.#isArriving(blobId)) this.#sizes.set(blobId, kept);
     return kept;
   }
 
-  sizesAtHand(blobOids: readonly Oid[]): ReadonlyMap<Oid, number> {
-    const known = new Map<Oid, number>();
+  #isArriving(blobId: BaseId): boolean {
+    return !isConverted(blobId) && this.#arrivingSizes.has(blobId);
+  }
+
+  sizesAtHand(blobIds: readonly BaseId[]): ReadonlyMap<BaseId, number> {
+    const known = new Map<BaseId, number>();
     const others: Oid[] = [];
-    for (const oid of blobOids) {
-      const size = this.#sizes.get(oid) ?? this.#arrivingSizes.get(oid);
-      if (size === undefined) others.push(oid);
-      else known.set(oid, size);
+    for (const id of blobIds) {
+      const size = isConverted(id)
+        ? this.sizeAtHand(id)
+        : this.#sizes.get(id) ?? this.#arrivingSizes.get(id);
+      if (size !== undefined) known.set(id, size);
+      else if (!isConverted(id)) others.push(id);
     }
     if (others.length === 0) return known;
     for (const [oid, size] of this.#base.sizes(others)) {
@@ -131,56 +166,68 @@ export class PortObjects implements Objects {
     return known;
   }
 
-  heldSize(blobOid: Oid): number | undefined {
-    return this.#packs.keptSize(blobOid);
+  heldSize(blobId: BaseId): number | undefined {
+    return isConverted(blobId) ? this.sizeAtHand(blobId) : this.#packs.keptSize(blobId);
   }
 
-  keepSize(blobOid: Oid, sizeBytes: number): void {
-    this.#sizes.set(blobOid, sizeBytes);
-    if (this.#untold.push([blobOid, sizeBytes]) >= UNTOLD_MAX) this.tellSizes();
+  keepSize(blobId: BaseId, sizeBytes: number): void {
+    this.#sizes.set(blobId, sizeBytes);
+    // Of what was converted the file says it.
+    if (isConverted(blobId)) return;
+    if (this.#untold.push([blobId, sizeBytes]) >= UNTOLD_MAX) this.tellSizes();
   }
 
   read(
-    blobOid: Oid,
+    blobId: BaseId,
     offset: number,
     into: Uint8Array<ArrayBuffer>,
-    treeOids: () => Oid[],
+    treeIds: () => BaseId[],
   ): number | undefined {
-    const spool = this.#spools.get(blobOid);
+    const spool = this.#spools.get(blobId) ?? this.#openConverted(blobId);
     if (spool !== undefined) {
-      this.#spools.delete(blobOid);
-      this.#spools.set(blobOid, spool);
+      this.#spools.delete(blobId);
+      this.#spools.set(blobId, spool);
       const end = Math.min(spool.sizeBytes, offset + into.length);
       if (end <= offset) return 0;
       if (end > spool.availableBytes) {
         // The hydrator tells when more has come; a failure ends the wait.
-        this.#throwIfFailed(waitKey("content", blobOid));
+        this.#throwIfFailed(waitKey("content", blobId));
         return undefined;
       }
       return preadFull(spool.fd, into.subarray(0, end - offset), offset);
     }
-    const bytes = this.#contents.get(blobOid) ?? this.#packs.read(blobOid, "blob");
+    if (isConverted(blobId)) return this.#wantConverted(blobId, treeIds);
+    const bytes = this.#contents.get(blobId) ?? this.#packs.read(blobId, "blob");
     if (bytes !== undefined) {
       if (offset === 0) this.#read++;
       // Who does not get all of it comes again.
-      if (offset + into.length < bytes.length) this.#contents.set(blobOid, bytes);
+      if (offset + into.length < bytes.length) this.#contents.set(blobId, bytes);
       const part = bytes.subarray(offset, offset + into.length);
       into.set(part);
       return part.length;
     }
-    this.#wantBlob("content", blobOid, treeOids);
+    this.#wantBlob("content", blobId, treeIds);
     return undefined;
   }
 
-  release(blobOid: Oid): void {
-    const spool = this.#spools.get(blobOid);
+  release(blobId: BaseId): void {
+    const spool = this.#spools.get(blobId);
     if (spool === undefined) return;
-    this.#spools.delete(blobOid);
+    this.#spools.delete(blobId);
     closeFd(spool.fd);
   }
 
   /** Takes in an answer; the keys to wake. */
   accept(command: MountCommand): string[] {
+    const keys = this.#accept(command);
+    for (const key of [...keys]) {
+      for (const id of this.#waiting.get(key) ?? []) keys.push(...keysOf(id));
+      this.#waiting.delete(key);
+    }
+    return keys;
+  }
+
+  #accept(command: MountCommand): string[] {
     switch (command.kind) {
       case "tree":
         return [this.#acceptTree(command.treeOid, command.raw)];
@@ -198,6 +245,8 @@ export class PortObjects implements Objects {
         return [...this.#asked].filter((key) => !key.startsWith("tree:"));
       case "spool":
         return [this.#acceptSpool(command)];
+      case "converted":
+        return this.#acceptConverted(command.ids.split("\n"), new Float64Array(command.sizes));
       case "unavailable":
         // What has come of it will not go on.
         if (command.need === "content") this.release(command.oid);
@@ -222,12 +271,17 @@ export class PortObjects implements Objects {
   /** No answer came: the next who needs it asks again. */
   forgetAsked(key: string): void {
     this.#asked.delete(key);
+    const id = key.slice(key.indexOf(":") + 1) as BaseId;
+    if (!isConverted(id)) return;
+    this.#asked.delete(convertKey(id));
+    this.#asked.delete(waitKey("size", plainOid(id)));
   }
 
   close(): void {
     for (const { fd } of this.#spools.values()) closeFd(fd);
     this.#spools.clear();
     this.#packs.close();
+    this.#converted.close();
     this.#base.close();
   }
 
@@ -273,7 +327,7 @@ export class PortObjects implements Objects {
   #acceptTree(treeOid: Oid, raw: ArrayBuffer | null): string {
     const key = waitKey("tree", treeOid);
     if (raw === null) return this.#fail(key);
-    this.#parse(treeOid, new Uint8Array(raw));
+    this.#raws.set(treeOid, new Uint8Array(raw));
     return this.#answered(key);
   }
 
@@ -283,7 +337,7 @@ export class PortObjects implements Objects {
     const spool = this.#spools.get(oid);
     if (spool !== undefined) spool.availableBytes = availableBytes;
     else {
-      for (const oldest of [...this.#spools.keys()].slice(0, -SPOOLS_MAX + 1)) this.release(oldest);
+      this.#makeRoom();
       try {
         this.#spools.set(oid, { fd: openFd(path, O.RDONLY), sizeBytes, availableBytes });
       } catch {
@@ -294,17 +348,78 @@ export class PortObjects implements Objects {
     return this.#answered(key);
   }
 
-  #parse(treeOid: Oid, raw: Uint8Array<ArrayBuffer>): Directory {
-    const directory = new Directory(raw, this.#format);
-    this.#directories.set(treeOid, directory);
+  #makeRoom(): void {
+    for (const oldest of [...this.#spools.keys()].slice(0, -SPOOLS_MAX + 1)) this.release(oldest);
+  }
+
+  #openConverted(id: BaseId): SpoolReader | undefined {
+    const opened = isConverted(id) ? this.#converted.open(id) : undefined;
+    if (opened === undefined) return undefined;
+    this.#makeRoom();
+    return { ...opened, availableBytes: opened.sizeBytes };
+  }
+
+  #parse(treeId: BaseId, raw: Uint8Array<ArrayBuffer>): Directory {
+    const directory = new Directory(raw, this.#format, this.#converted.context(treeId));
+    this.#directories.set(treeId, directory);
     return directory;
   }
 
-  #wantBlob(need: Need, oid: Oid, treeOids: () => Oid[]): void {
+  /** Its file is not there. */
+  #wantConverted(id: BaseId, treeIds: () => BaseId[]): undefined {
+    this.#throwIfFailed(convertKey(id));
+    if (this.#asked.has(convertKey(id))) return;
+    const oid = plainOid(id);
+    if (!this.#isHere(oid)) {
+      const key = waitKey("size", oid);
+      this.#wantBlob("size", oid, treeIds);
+      this.#waiting.set(key, (this.#waiting.get(key) ?? new Set()).add(id));
+      return;
+    }
+    const ids = [id, ...this.#readyBeside(id, treeIds().at(-1))];
+    for (const each of ids) this.#asked.add(convertKey(each));
+    this.#ask({ kind: "convert", ids });
+  }
+
+  /** git can read the blob: it is in a pack that is complete. */
+  #isHere(oid: Oid): boolean {
+    if (this.#arrivingSizes.has(oid)) return false;
+    return this.#sizes.has(oid) || this.#base.size(oid) !== undefined ||
+      this.#packs.size(oid) !== undefined;
+  }
+
+  /** Who looks at one file of a directory looks at the next. */
+  #readyBeside(id: BaseId, treeId: BaseId | undefined): BaseId[] {
+    const entries = treeId === undefined ? [] : this.directoryAtHand(treeId)?.entries ?? [];
+    const ready = new Set<BaseId>();
+    for (const { kind, oid: other } of entries) {
+      if (ready.size === CONVERTED_AT_ONCE) break;
+      if (kind === "directory" || other === id || !isConverted(other)) continue;
+      if (this.#asked.has(convertKey(other)) || this.#failed.has(convertKey(other))) continue;
+      if (!this.#converted.mayComeAlong(other) || this.sizeAtHand(other) !== undefined) continue;
+      if (this.#isHere(plainOid(other))) ready.add(other);
+    }
+    return [...ready];
+  }
+
+  #acceptConverted(ids: readonly string[], sizes: Float64Array): string[] {
+    return (ids as readonly BaseId[]).flatMap((id, i) => {
+      const size = sizes[i] as number;
+      // Looked at: who is told that it is there, and does not find it, would ask without end.
+      if (size < 0 || this.#converted.size(id) !== size) this.#fail(convertKey(id));
+      else {
+        this.#answered(convertKey(id));
+        this.#sizes.set(id, size);
+      }
+      return keysOf(id);
+    });
+  }
+
+  #wantBlob(need: Need, oid: Oid, treeIds: () => BaseId[]): void {
     this.#want(waitKey(need, oid), () => {
       const read = this.#read;
       this.#read = 0;
-      return { kind: "want", oid, need, trees: treeOids(), read };
+      return { kind: "want", oid, need, trees: treeIds().map(plainOid), read };
     });
   }
 
@@ -333,4 +448,13 @@ export class PortObjects implements Objects {
     this.#failed.set(key, this.#now() + FAILED_MS);
     return key;
   }
+}
+
+function convertKey(id: BaseId): string {
+  return `convert:${id}`;
+}
+
+/** What those wait for who wait for a conversion. */
+function keysOf(id: BaseId): string[] {
+  return [waitKey("size", id), waitKey("content", id)];
 }

@@ -11,6 +11,7 @@ import { PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import { BaseStore } from "../snapshot/store.ts";
 import type { MountCommand, MountEvent } from "./messages.ts";
+import { ConvertedFiles } from "./converted.ts";
 import { PortObjects } from "./port_objects.ts";
 
 const BLOB = fakeOid(1);
@@ -31,6 +32,7 @@ async function harness(format: "sha1" | "sha256" = "sha1") {
     new BaseStore(basePath),
     packs,
     format,
+    new ConvertedFiles(dir.at("converted") as HostPath, dir.at("contexts") as HostPath),
     (event) => asked.push(event),
     () => clock.now,
   );

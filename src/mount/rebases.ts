@@ -5,7 +5,7 @@
  */
 
 import { messageOf } from "../failure.ts";
-import type { Oid } from "../git/oid.ts";
+import type { BaseId } from "../git/base_id.ts";
 import type { Overlay } from "../overlay/overlay.ts";
 import type { MergedFilesystem } from "../vfs/merged_filesystem.ts";
 import type { Rebase } from "../vfs/rebase.ts";
@@ -15,7 +15,7 @@ import type { MountEvent } from "./messages.ts";
 const TURN_MS = 4;
 
 interface Running {
-  readonly treeOid: Oid;
+  readonly treeId: BaseId;
   readonly rebase: Rebase;
   readonly startedAt: number;
 }
@@ -37,10 +37,10 @@ export class Rebases {
   }
 
   /** One that is under way ends where it is. */
-  start(treeOid: Oid): void {
+  start(treeId: BaseId): void {
     this.cancel("another one has come");
-    const rebase = this.#filesystem.rebase(treeOid);
-    this.#running = { treeOid, rebase, startedAt: performance.now() };
+    const rebase = this.#filesystem.rebase(treeId);
+    this.#running = { treeId, rebase, startedAt: performance.now() };
   }
 
   cancel(why: string): void {
@@ -64,10 +64,10 @@ export class Rebases {
     return false;
   }
 
-  #end({ treeOid, rebase, startedAt }: Running, error: string | null): void {
+  #end({ treeId, rebase, startedAt }: Running, error: string | null): void {
     this.#running = null;
     const durationMs = Math.round(performance.now() - startedAt);
     const { counts, unheld } = rebase;
-    this.#tell({ kind: "rebased", treeOid, error, ...counts, unheld, durationMs });
+    this.#tell({ kind: "rebased", treeId, error, ...counts, unheld, durationMs });
   }
 }

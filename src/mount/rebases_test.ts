@@ -37,9 +37,9 @@ Deno.test("a rebase is told when the disk has it", () => {
   g.rebases.start(B);
   while (g.rebases.turn());
   assert.equal(g.syncs(), 1);
-  const [{ treeOid, error, pinned, released }] = g.events as [Rebased];
-  assert.deepEqual({ treeOid, error, pinned, released }, {
-    treeOid: B,
+  const [{ treeId, error, pinned, released }] = g.events as [Rebased];
+  assert.deepEqual({ treeId, error, pinned, released }, {
+    treeId: B,
     error: null,
     pinned: 1,
     released: 0,
@@ -59,7 +59,7 @@ Deno.test("one that waits for a tree has no turns; another one takes its place",
   g.rebases.start(C);
   assert.match(g.events[0]?.error ?? "", /another/);
   while (g.rebases.turn());
-  assert.deepEqual(g.events.map(({ treeOid }) => treeOid), [B, C]);
+  assert.deepEqual(g.events.map(({ treeId }) => treeId), [B, C]);
   assert.equal(g.events[1]?.error, null);
   if (tree !== undefined) g.objects.trees.set(B, tree);
   g.rebases.start(B);

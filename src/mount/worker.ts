@@ -31,6 +31,7 @@ import {
   writeFd,
 } from "../sys/mod.ts";
 import { MergedFilesystem, type MergedFilesystemOptions } from "../vfs/merged_filesystem.ts";
+import { ConvertedFiles } from "./converted.ts";
 import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
 import { NoticeState } from "./notice_state.ts";
 import { PortObjects } from "./port_objects.ts";
@@ -77,7 +78,11 @@ function serve({ config, eventFd, port, requests, ...shared }: StartMount): void
       bootId: bootId(),
     });
     const packs = new PackReader(new PackDirectory(...config.packDirs), config.objectFormat);
-    objects = new PortObjects(base, packs, config.objectFormat, tell);
+    const converted = new ConvertedFiles(
+      config.convertedDir as HostPath,
+      config.contextsPath as HostPath,
+    );
+    objects = new PortObjects(base, packs, config.objectFormat, converted, tell);
     filesystem = filesystemOf(config, objects, overlay, {
       invalidateListing: (nodeid) => session.invalidateListing(nodeid),
       wakeSoon: (key) => {
@@ -169,7 +174,7 @@ function filesystemOf(
     overlay,
     ...loop,
     xattrs: config.xattrs,
-    rootTreeOid: config.rootTreeOid,
+    rootTreeId: config.rootTreeId,
     timeSeconds: config.baseTimeSeconds,
     uid: config.uid,
     gid: config.gid,
@@ -204,7 +209,7 @@ function drain(port: NodeMessagePort, parts: Parts): void {
     } else if (command.kind === "progress") session.postponeDeadlines();
     else if (command.kind === "rebase") {
       objects.expectPacks();
-      rebases.start(command.treeOid);
+      rebases.start(command.treeId);
     } else if (command.kind === "switch") {
       objects.expectPacks();
       rebases.cancel("a switch has come");

@@ -1,6 +1,6 @@
 /** An inode of the overlay: what a path became when something about it was changed. */
 
-import type { Oid } from "../git/oid.ts";
+import type { BaseId } from "../git/base_id.ts";
 
 export const S_IFMT = 0o170000;
 export const S_IFREG = 0o100000;
@@ -11,7 +11,7 @@ export const S_IFLNK = 0o120000;
 export const CONTENT = {
   /** Directories, fifos, sockets, devices; links made here (`target`). */
   none: 0,
-  /** The blob `oid` of the base. */
+  /** The blob `oid` of the base, converted as its id says. */
   base: 1,
   /** The backing file `upper/<ino>`. */
   upper: 2,
@@ -41,7 +41,7 @@ export interface Inode {
   readonly ctimeNanoseconds: number;
   readonly content: Content;
   /** Blob (content `base`), or the tree beneath a directory; null: nothing of the base. */
-  readonly oid: Oid | null;
+  readonly oid: BaseId | null;
   /** Of a link made here. */
   readonly target: Uint8Array<ArrayBuffer> | null;
 }

@@ -11,7 +11,7 @@
 
 import type { StatementSync } from "node:sqlite";
 import { type Database, openDatabase, openDatabaseToRead, transaction } from "../db/mod.ts";
-import { bytesOfOid, hexOf } from "../git/oid.ts";
+import { baseIdOfBytes, bytesOfBaseId } from "../git/base_id.ts";
 import { bytesOf, byteString, type HostPath, type Name, type RepoPath } from "../path.ts";
 import type { Content, Inode } from "./inode.ts";
 import { OVERLAY_MIGRATIONS } from "./schema.ts";
@@ -105,7 +105,7 @@ export class OverlayStore {
       inode.ctimeSeconds,
       inode.ctimeNanoseconds,
       inode.content,
-      inode.oid === null ? null : bytesOfOid(inode.oid),
+      inode.oid === null ? null : bytesOfBaseId(inode.oid),
       inode.target,
     );
   }
@@ -293,7 +293,7 @@ function inodeOf(row: Row): Inode {
     ctimeSeconds: row["ctimeSeconds"] as number,
     ctimeNanoseconds: row["ctimeNanoseconds"] as number,
     content: row["content"] as Content,
-    oid: oid === null ? null : hexOf(oid),
+    oid: oid === null ? null : baseIdOfBytes(oid),
     target: row["target"] as Uint8Array<ArrayBuffer> | null,
   };
 }

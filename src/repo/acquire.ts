@@ -2,7 +2,7 @@
  * Acquisition: from a URL to a repository that can be mounted.
  *
  * Phases: check (names, URL, git, folders), fetch (the store has the commit and its trees), prepare
- * (view and user's git directory).
+ * (view and user's git directory, and what a checkout would convert).
  *
  * Invariants
  *  1. What a failed or aborted acquisition made is gone when it has ended; what was there before is
@@ -40,13 +40,15 @@ import {
 } from "../git/store.ts";
 import { createUserGitDir } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
+import type { Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { registerSecret } from "../redact.ts";
 import { BASE_INOS, baseStat } from "./base_stats.ts";
 import { checkBranch, checkDepth, checkName, realMountPoint } from "./checks.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
-import { ownerOf } from "./owner.ts";
+import { readConversionConfig, rootOfIndex, type RootOptions } from "./conversion.ts";
+import { ownerOf, ownersGitOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
 import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "./types.ts";
 
@@ -103,6 +105,8 @@ interface Job {
   readonly storeId: string;
   readonly credentials: CredentialSource | null;
   readonly undo: Undo;
+  /** What conversions depend on; null: it was not asked for yet. */
+  owners: Promise<Pick<RootOptions, "owners" | "config">> | null;
 }
 
 /** Makes a repository. Throws Failure; an abort is one too (`interrupted`). */
@@ -122,6 +126,7 @@ export async function acquire(
       ? null
       : { origin: remote.origin, path: layout.repo(id).credentialsPath },
     undo: [],
+    owners: null,
   };
   const lock = await takeLock(layout.repo(id).lockPath);
   try {
@@ -214,8 +219,12 @@ async function make(job: Job): Promise<RepoRecord> {
   const state = await phase(options, "fetch", () => fetchStore(job));
   const record = await phase(options, "prepare", async () => {
     const base = readBase(job, state);
-    await allToTheirEnds([base, makeRepo(job, state, base)]);
-    return await recordOf(job, state, await base);
+    const [, attributes, owners] = await allToTheirEnds([
+      base,
+      makeRepo(job, state, base),
+      ownersOf(job),
+    ]);
+    return await withConversion(job, await recordOf(job, state, await base), attributes, owners);
   });
   options.signal?.throwIfAborted();
   options.register?.(record);
@@ -249,7 +258,10 @@ async function fetchStore(job: Job): Promise<StoreState> {
       mayDeepen: history !== null,
       ...signalOf(job),
       clock,
-      onAsked: () => onProgress?.({ phase: "fetch", state: "asked" }),
+      onAsked: () => {
+        ownersOf(job);
+        onProgress?.({ phase: "fetch", state: "asked" });
+      },
       onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
     });
   } finally {
@@ -270,6 +282,41 @@ async function readBase(job: Job, state: StoreState): Promise<Base> {
   const latest = Math.floor(Date.now() / 1000) - 2;
   const commit = await readCommit(job.options.layout.store(job.storeId).gitDir, state.commitOid);
   return { commit, timeSeconds: Math.min(commit.commitTimeSeconds, latest) };
+}
+
+/** Asked once, while the remote is waited for. */
+function ownersOf(job: Job): NonNullable<Job["owners"]> {
+  if (job.owners === null) {
+    job.owners = readOwners(job);
+    // Awaited where it is needed.
+    job.owners.catch(() => {});
+  }
+  return job.owners;
+}
+
+async function readOwners({ request, options, id, undo }: Job) {
+  const { layout, signal } = options;
+  undo.push(() => removeTree(layout.repo(id).convertDir));
+  const owners = await ownersGitOf({ id, uid: request.uid, gid: request.gid }, layout);
+  // The user's git directory, which is not there yet, will say nothing of its own at first.
+  const nowhere = { ...owners, gitDir: layout.emptyDir };
+  return { owners, config: await readConversionConfig(nowhere, signal) };
+}
+
+async function withConversion(
+  job: Job,
+  record: RepoRecord,
+  attributes: readonly Oid[] | null,
+  owners: Pick<RootOptions, "owners" | "config">,
+): Promise<RepoRecord> {
+  const { layout } = job.options;
+  const index = { path: `${layout.repo(job.id).userGitDir}/index` };
+  const root = await rootOfIndex(record, { treeOid: record.baseTreeOid, index, attributes }, {
+    layout,
+    ...owners,
+    ...signalOf(job),
+  });
+  return { ...record, baseTreeId: root.treeId, baseConversion: root.conversion };
 }
 
 async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRecord> {
@@ -295,6 +342,8 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     generation: 1,
     baseCommitOid: commit.commitOid,
     baseTreeOid: commit.treeOid,
+    baseTreeId: commit.treeOid,
+    baseConversion: "none",
     baseTimeSeconds: base.timeSeconds,
     uid: request.uid,
     gid: request.gid,
@@ -308,7 +357,12 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
   };
 }
 
-async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promise<void> {
+/** Returns the attributes files of the tree; null: not known. */
+async function makeRepo(
+  job: Job,
+  state: StoreState,
+  base: Promise<Base>,
+): Promise<readonly Oid[] | null> {
   const { layout } = job.options;
   const { uid, gid } = job.request;
   const store = layout.store(job.storeId);
@@ -317,7 +371,7 @@ async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promi
   const mountPoint = await realMountPoint(job.request.mountPoint);
   const shallow = await readTextIfExists(`${store.gitDir}/shallow`) ?? "";
   await makeFolder(repo.dir, 0o700);
-  await allToTheirEnds([
+  const [, , attributes] = await allToTheirEnds([
     createView(repo.viewDir, {
       objectFormat: state.objectFormat,
       // Not the user's own objects: their directory may name others as its alternates. What is
@@ -346,4 +400,5 @@ async function makeRepo(job: Job, state: StoreState, base: Promise<Base>): Promi
       ...signalOf(job),
     }),
   ]);
+  return attributes;
 }

@@ -20,7 +20,8 @@ async function failureOf(promise: Promise<unknown>): Promise<Failure> {
 
 /** Paths of the state root but those of the empty one. */
 function leftovers(lines: readonly string[]): string[] {
-  const always = /^\d+ (?:registry\.sqlite(?:-wal|-shm)?|credentials|empty|gitdirs|repos|stores)$/;
+  const always =
+    /^\d+ (?:registry\.sqlite(?:-wal|-shm)?|credentials|convert|empty|gitdirs|repos|stores)$/;
   return lines.filter((line) => !always.test(line));
 }
 
@@ -94,7 +95,7 @@ Deno.test("acquire: a new store takes one fetch and few processes", async () => 
     await ground.add(await ground.makeRemote());
     const commands = await gitCommands(ground.dir, () => ground.add(remote));
     // A clone of a file URL starts upload-pack by its path in git's own folder.
-    assert.deepEqual(commands.sort(), ["clone", "read-tree", "rev-list", "update-ref"]);
+    assert.deepEqual(commands.sort(), ["clone", "config", "read-tree", "rev-list", "update-ref"]);
   });
 });
 
@@ -339,9 +340,12 @@ for (const umask of [0o000, 0o022, 0o077]) {
 /** The table of layout.ts. */
 function rightsHold(line: string): boolean {
   const [mode = "", path = ""] = line.split(" ");
-  if (/^(?:credentials|empty|gitdirs|stores|stores\/\w+)$/.test(path)) return mode === "711";
+  if (/^(?:credentials|convert|empty|gitdirs|stores|stores\/\w+)$/.test(path)) {
+    return mode === "711";
+  }
   if (/^repos(?:\/\w+(?:\/view)?)?$/.test(path)) return mode === "700";
   if (/^gitdirs\/\w+$/.test(path)) return mode === "700";
+  if (/^convert\/\w+$/.test(path)) return mode === "711";
   if (/^(?:repos|credentials|registry)/.test(path)) return mode === "600" || mode === "700";
   if (/^stores\/\w+\/git\/objects\/pack\/./.test(path)) return mode === "444";
   return mode === "755" || mode === "644" || mode === "444";

@@ -14,14 +14,22 @@
  *         history-full              0644  exists when all branches and tags have their history
  *         git/                            bare partial repository, ours; objects readable
  *         base.sqlite               0600  trees and sizes
+ *         attributes/<repo id>/     0700  staging of attributes files
  *         staging/<n>/              0700  fetches land here and are then moved into git/
  *         blobs/                    0700  big blobs being served, as files
  *       gitdirs/<repo id>/          0700  the user's git directory, owned by the mount's owner
+ *       convert/<repo id>/          0711  where files are converted as the owner (converter.ts)
+ *         owner.gitconfig           0644  names the owner's configuration files
+ *         trees/                    0700  the owner's: indexes of trees
+ *         plain/, drivers/          0711  each a git directory of ours, and a scratch work tree of
+ *                                         the owner's (0700)
  *       repos/<repo id>.lock        0600  flock: an acquisition is at work
  *       repos/<repo id>/            0700  what belongs to one mount
  *         view/                           private bare directory for object reads, with what was
  *                                         imported from the user's git directory
  *         shallow                   0600  lines of the store's that the user's shallow file was given
+ *         converted/                0700  files as a checkout writes them, by id; of this boot only
+ *         contexts/                 0700  what ids with a suffix mean (src/snapshot/contexts.ts)
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
  *         switch.json               0600  a switch is under way (switch_intent.ts)
  */
@@ -34,6 +42,7 @@ export interface StoreLayout {
   readonly basePath: HostPath;
   readonly stagingDir: HostPath;
   readonly blobsDir: HostPath;
+  readonly attributesDir: HostPath;
   readonly lockPath: HostPath;
   readonly historyLockPath: HostPath;
   readonly historyFullPath: HostPath;
@@ -43,6 +52,11 @@ export interface RepoLayout {
   readonly dir: HostPath;
   readonly viewDir: HostPath;
   readonly userGitDir: HostPath;
+  readonly convertDir: HostPath;
+  readonly convertedDir: HostPath;
+  readonly contextsDir: HostPath;
+  /** Absent: nothing has a suffix. */
+  readonly contextsPath: HostPath;
   readonly credentialsPath: HostPath;
   readonly lockPath: HostPath;
   readonly shallowPath: HostPath;
@@ -62,6 +76,7 @@ export interface Layout {
   readonly storesDir: HostPath;
   readonly reposDir: HostPath;
   readonly userGitDirsDir: HostPath;
+  readonly convertDirsDir: HostPath;
   readonly credentialsDir: HostPath;
   store(storeId: string): StoreLayout;
   repo(repoId: string): RepoLayout;
@@ -79,6 +94,7 @@ export function layoutOf(stateRoot: HostPath): Layout {
     storesDir: at("stores"),
     reposDir: at("repos"),
     userGitDirsDir: at("gitdirs"),
+    convertDirsDir: at("convert"),
     credentialsDir: at("credentials"),
     store: (id) => ({
       dir: at("stores", id),
@@ -86,6 +102,7 @@ export function layoutOf(stateRoot: HostPath): Layout {
       basePath: at("stores", id, "base.sqlite"),
       stagingDir: at("stores", id, "staging"),
       blobsDir: at("stores", id, "blobs"),
+      attributesDir: at("stores", id, "attributes"),
       lockPath: at("stores", `${id}.lock`),
       historyLockPath: at("stores", `${id}.history`),
       historyFullPath: at("stores", id, "history-full"),
@@ -94,6 +111,10 @@ export function layoutOf(stateRoot: HostPath): Layout {
       dir: at("repos", id),
       viewDir: at("repos", id, "view"),
       userGitDir: at("gitdirs", id),
+      convertDir: at("convert", id),
+      convertedDir: at("repos", id, "converted"),
+      contextsDir: at("repos", id, "contexts"),
+      contextsPath: at("repos", id, "contexts", "contexts.sqlite"),
       credentialsPath: at("credentials", id),
       lockPath: at("repos", `${id}.lock`),
       shallowPath: at("repos", id, "shallow"),

@@ -1,6 +1,9 @@
 /** Who a repository's files belong to, and how commands run in its user's git directory. */
 
 import { Failure } from "../failure.ts";
+import type { OwnersGit } from "../git/attributes.ts";
+import { configText } from "../git/config_file.ts";
+import { makeFolder, pathExists, writeFileAtomically } from "../git/files.ts";
 import type { Owner } from "../git/process.ts";
 import type { UserGitDir } from "../git/user_git_dir.ts";
 import { effectiveUid } from "../sys/process.ts";
@@ -25,4 +28,59 @@ export function userGitDirOf(record: RepoRecord, layout: Layout): UserGitDir {
     workTree: layout.emptyDir,
     owner: ownerOf(record),
   };
+}
+
+/**
+ * The user's git directory, where git reads what its owner has configured: system, global, and that
+ * directory's. Of another user than this process's it is a file that says where that is.
+ */
+export async function ownersGitOf(
+  record: Pick<RepoRecord, "id" | "uid" | "gid">,
+  layout: Layout,
+): Promise<OwnersGit> {
+  const { userGitDir: gitDir, convertDir } = layout.repo(record.id);
+  const owner = ownerOf(record);
+  const dir = { gitDir, workTree: layout.emptyDir, owner };
+  if (owner === null) {
+    const config = readVariable("XDG_CONFIG_HOME") ?? inHome(readVariable("HOME"), ".config");
+    return { ...dir, env: {}, attributesFile: inHome(config, "git/attributes") ?? null };
+  }
+  const home = homeOf(owner.uid);
+  const configPath = `${convertDir}/owner.gitconfig`;
+  await makeFolder(convertDir, 0o711);
+  if (!await pathExists(configPath)) {
+    // In place of the two files that git would read, of which none need exist.
+    const text = home === null ? "" : configText([
+      ["include", null, "path", `${home}/.config/git/config`],
+      ["include", null, "path", `${home}/.gitconfig`],
+    ]);
+    await writeFileAtomically(configPath, text, 0o644);
+  }
+  return {
+    ...dir,
+    env: { HOME: home ?? "/nonexistent", XDG_CONFIG_HOME: "", GIT_CONFIG_GLOBAL: configPath },
+    attributesFile: inHome(home ?? undefined, ".config/git/attributes") ?? null,
+  };
+}
+
+function readVariable(name: string): string | undefined {
+  const value = Deno.env.get(name);
+  return value === "" ? undefined : value;
+}
+
+function inHome(folder: string | undefined, path: string): string | undefined {
+  return folder === undefined ? undefined : `${folder}/${path}`;
+}
+
+/** By /etc/passwd; null: it does not say. */
+function homeOf(uid: number): string | null {
+  try {
+    for (const line of Deno.readTextFileSync("/etc/passwd").split("\n")) {
+      const fields = line.split(":");
+      if (fields[2] === String(uid) && fields[5] !== "") return fields[5] ?? null;
+    }
+  } catch {
+    // Not to be read: then the owner has no configuration that we know of.
+  }
+  return null;
 }

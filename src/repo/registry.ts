@@ -28,6 +28,8 @@ export type RepoUpdate = Partial<
 const CHANGEABLE = [
   "baseCommitOid",
   "baseTreeOid",
+  "baseTreeId",
+  "baseConversion",
   "generation",
   "wanted",
   "history",
@@ -52,6 +54,8 @@ const COLUMNS = [
   "generation",
   "baseCommitOid",
   "baseTreeOid",
+  "baseTreeId",
+  "baseConversion",
   "baseTimeSeconds",
   "uid",
   "gid",

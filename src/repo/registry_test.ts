@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { openDatabase } from "../db/mod.ts";
 import { Failure } from "../failure.ts";
+import { baseIdOf, type Suffix } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { layoutOf } from "./layout.ts";
@@ -24,6 +25,8 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     generation: 1,
     baseCommitOid: "1".repeat(40) as Oid,
     baseTreeOid: "2".repeat(40) as Oid,
+    baseTreeId: baseIdOf("2".repeat(40) as Oid, "3".repeat(16) as Suffix),
+    baseConversion: "some",
     baseTimeSeconds: 1_700_000_000,
     uid: 0,
     gid: 0,
@@ -90,6 +93,8 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       acquiredCommitOid: ___,
       generation: ____,
       remoteRefreshSeconds: _____,
+      baseTreeId: ______,
+      baseConversion: _______,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });
@@ -98,7 +103,8 @@ Deno.test("registry: rows of an older program have what they stand for", async (
     ).run(...Object.values(old));
     db.close();
     using registry = openRegistry(layout);
-    assert.deepEqual(registry.all(), [record()]);
+    const shown = { baseTreeId: old.baseTreeOid, baseConversion: "some" } as const;
+    assert.deepEqual(registry.all(), [record(shown)]);
   } finally {
     await Deno.remove(root, { recursive: true });
   }

@@ -70,6 +70,7 @@ async function removeFolders(id: string, layout: Layout): Promise<void> {
   await removeIfExists(repo.credentialsPath);
   await removeTree(repo.userGitDir);
   await removeTree(`${repo.userGitDir}.new`);
+  await removeTree(repo.convertDir);
   await removeTree(repo.dir);
 }
 
@@ -119,7 +120,9 @@ async function removeOrphanStore(
 
 async function orphanCandidates(layout: Layout): Promise<Set<string>> {
   const found = await Promise.all(
-    [layout.reposDir, layout.userGitDirsDir, layout.credentialsDir].map(idsIn),
+    [layout.reposDir, layout.userGitDirsDir, layout.convertDirsDir, layout.credentialsDir].map(
+      idsIn,
+    ),
   );
   return new Set(found.flat());
 }

@@ -31,4 +31,8 @@ export const REGISTRY_MIGRATIONS = [
    UPDATE repos SET acquiredCommitOid = baseCommitOid;
    ALTER TABLE repos ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;`,
   `ALTER TABLE repos ADD COLUMN remoteRefreshSeconds INTEGER DEFAULT 30;`,
+  // What was mounted before is shown as it lies in the repository.
+  `ALTER TABLE repos ADD COLUMN baseTreeId TEXT NOT NULL DEFAULT '';
+   UPDATE repos SET baseTreeId = baseTreeOid;
+   ALTER TABLE repos ADD COLUMN baseConversion TEXT NOT NULL DEFAULT 'some';`,
 ] as const;

@@ -23,6 +23,7 @@ export async function makeStateRoot(layout: Layout): Promise<void> {
       makeFolder(layout.emptyDir, PASSABLE),
       makeFolder(layout.storesDir, PASSABLE),
       makeFolder(layout.userGitDirsDir, PASSABLE),
+      makeFolder(layout.convertDirsDir, PASSABLE),
       makeFolder(layout.credentialsDir, PASSABLE),
       makeFolder(layout.reposDir, PRIVATE),
     ]);

@@ -19,6 +19,7 @@ import { createHash } from "node:crypto";
 import * as v from "valibot";
 import { logger } from "../log.ts";
 import { messageOf } from "../failure.ts";
+import { type BaseId, isBaseId } from "../git/base_id.ts";
 import { readTextIfExists, removeIfExists, writeFileAtomically } from "../git/files.ts";
 import { parseIndex } from "../git/index_file.ts";
 import { mergedIndex, mergeIndex } from "../git/index_merge.ts";
@@ -53,6 +54,8 @@ const Intent = v.variant("phase", [
     fromRef: nullableText,
     fromTreeOid: oid,
     toTreeOid: oid,
+    toTreeId: v.pipe(v.string(), v.check(isBaseId), v.transform((text) => text as BaseId)),
+    conversion: v.picklist(["none", "some"]),
     /** Of the index before. */
     indexHash: v.string(),
     move: v.object({
@@ -101,14 +104,19 @@ export async function recoverSwitch(
   try {
     const intent = v.parse(Intent, JSON.parse(text));
     const dir = userGitDirOf(record, layout);
-    if (intent.phase === "switching" && shownTree(record, layout) === intent.toTreeOid) {
+    if (intent.phase === "switching" && shownTree(record, layout) === intent.toTreeId) {
       const { objectFormat } = record;
       const done = await goOn({ dir, viewDir: paths.viewDir, objectFormat }, intent);
       if (done) {
         const { commitOid } = intent.move;
         const generation = record.generation + 1;
-        const base = { baseCommitOid: commitOid, baseTreeOid: intent.toTreeOid, generation };
-        registry.update(record.id, base);
+        registry.update(record.id, {
+          baseCommitOid: commitOid,
+          baseTreeOid: intent.toTreeOid,
+          baseTreeId: intent.toTreeId,
+          baseConversion: intent.conversion,
+          generation,
+        });
       }
       log.info("Finished a switch after a crash", { repo: record.name, done });
     } else await unlockIndex(dir, intent.nonce);
@@ -145,10 +153,10 @@ async function goOn(source: TreeReaderOptions, intent: Switching): Promise<boole
 }
 
 /** What the overlay says is beneath the work tree. */
-function shownTree(record: RepoRecord, layout: Layout): Oid {
+function shownTree(record: RepoRecord, layout: Layout): BaseId {
   const rows = OverlayReader.open(layout.repo(record.id).overlayPath);
   try {
-    return rows?.inode(ROOT_INO)?.oid ?? record.baseTreeOid;
+    return rows?.inode(ROOT_INO)?.oid ?? record.baseTreeId;
   } finally {
     rows?.close();
   }

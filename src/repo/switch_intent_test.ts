@@ -72,6 +72,8 @@ async function prepare(ground: Ground) {
         fromRef: head.ref,
         fromTreeOid: head.treeOid,
         toTreeOid: target.treeOid,
+        toTreeId: target.treeOid,
+        conversion: "none",
         indexHash: indexHashOf(before),
         move,
       }),

@@ -1,5 +1,6 @@
 /** One registered repository: a work tree on a store. */
 
+import type { BaseId } from "../git/base_id.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 
@@ -31,6 +32,10 @@ export interface RepoRecord {
   /** The generation that is beneath the work tree: HEAD's, as soon as it has followed. */
   readonly baseCommitOid: Oid;
   readonly baseTreeOid: Oid;
+  /** What is shown of it: as a checkout of that moment would have written it. */
+  readonly baseTreeId: BaseId;
+  /** "none": no attribute or setting mattered then, whatever the files were called. */
+  readonly baseConversion: "none" | "some";
   /** mtime and ctime of all base content, seconds: commit time, at most acquisition - 2 s. */
   readonly baseTimeSeconds: number;
   readonly uid: number;

@@ -20,6 +20,13 @@ export interface FileStat {
   ctimeNanoseconds: number;
 }
 
+/** With who owns it and what it is, for whoever asks. */
+export interface OwnedStat extends FileStat {
+  /** As st_mode. */
+  mode: number;
+  uid: number;
+}
+
 /** All 0, to be filled by the calls below. */
 export function newStat(): FileStat {
   return {
@@ -134,7 +141,15 @@ export function setTimes(fd: number, atime: FileTime, mtime: FileTime): void {
 }
 
 /** struct statx is the same on every architecture (include/uapi/linux/stat.h), 256 bytes. */
-const STATX = { size: 40, blocks: 48, atime: 64, ctime: 96, mtime: 112 } as const;
+const STATX = {
+  uid: 20,
+  mode: 28,
+  size: 40,
+  blocks: 48,
+  atime: 64,
+  ctime: 96,
+  mtime: 112,
+} as const;
 const STATX_BASIC_STATS = 0x7ff;
 const AT_EMPTY_PATH = 0x1000;
 const AT_SYMLINK_NOFOLLOW = 0x100;
@@ -157,6 +172,13 @@ export function statAt<Into extends FileStat>(dirFd: number, name: string, into:
     throw lastError(`statx ${name}`);
   }
   return takeStat(into);
+}
+
+/** Of an open file, with its owner and kind. */
+export function ownedStatFd(fd: number): OwnedStat {
+  const stat = statFd(fd, newStat());
+  const [mode, uid] = [statxView.getUint16(STATX.mode, true), statxView.getUint32(STATX.uid, true)];
+  return { ...stat, mode, uid };
 }
 
 function takeStat<Into extends FileStat>(into: Into): Into {

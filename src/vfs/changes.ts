@@ -3,11 +3,11 @@
  * overlay's rows alone, in time that follows from what was changed.
  */
 
-import type { Oid } from "../git/oid.ts";
+import { type BaseId, plainOid } from "../git/base_id.ts";
 import { CONTENT, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../overlay/inode.ts";
 import type { Dentry } from "../overlay/store.ts";
-import type { EntryKind, TreeEntry } from "../git/tree.ts";
-import type { Directory } from "./directory.ts";
+import type { EntryKind } from "../git/tree.ts";
+import type { BaseEntry, Directory } from "./directory.ts";
 import { ROOT_INO } from "./ino.ts";
 
 /** Names, each counted once; a directory that was moved or replaced is one. */
@@ -31,12 +31,12 @@ const TURN_MS = 10;
 /** Lets others have a turn every few milliseconds. */
 export async function countChanges(
   rows: OverlayRows,
-  rootTreeOid: Oid,
-  directory: (treeOid: Oid) => Directory | null,
+  rootTreeId: BaseId,
+  directory: (treeId: BaseId) => Directory | null,
 ): Promise<ChangeCounts> {
   const counts = { created: 0, modified: 0, deleted: 0 };
   // The overlay's word counts: a rebase is told to others when it has ended.
-  const root = rows.inode(ROOT_INO)?.oid ?? rootTreeOid;
+  const root = rows.inode(ROOT_INO)?.oid ?? rootTreeId;
   const queue: { readonly ino: number; readonly base: Directory | null }[] = [
     { ino: ROOT_INO, base: directory(root) },
   ];
@@ -71,12 +71,15 @@ const KINDS: Readonly<Record<EntryKind, number>> = {
   gitlink: S_IFDIR,
 };
 
-/** As git would see it, but for content that was written and is the same again. */
-export function differs({ mode, content, oid }: Inode, { kind, oid: baseOid }: TreeEntry): boolean {
+/**
+ * As git would see it, but for content that was written and is the same again. What is the same
+ * blob under an older conversion is the same to git.
+ */
+export function differs({ mode, content, oid }: Inode, { kind, oid: baseOid }: BaseEntry): boolean {
   if ((mode & S_IFMT) !== KINDS[kind]) return true;
   // What is inside a submodule is not this repository's.
   if (kind === "gitlink") return false;
-  if (oid !== baseOid) return true;
+  if (oid === null || plainOid(oid) !== plainOid(baseOid)) return true;
   if (kind === "directory") return false;
   if (content !== CONTENT.base) return true;
   return kind !== "symlink" && (mode & 0o100) !== 0 !== (kind === "executable");

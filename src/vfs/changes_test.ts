@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { FakeObjects, fakeOid } from "../../tests/fakes/fake_objects.ts";
 import { OverlayWorld } from "../../tests/fakes/overlay_world.ts";
 import { PathDriver } from "../../tests/fakes/path_driver.ts";
+import type { BaseId } from "../git/base_id.ts";
 import { countChanges } from "./changes.ts";
 
 const ROOT = fakeOid(0x100);
@@ -22,7 +23,7 @@ function world(): { world: OverlayWorld; driver: PathDriver; count(): Promise<un
     world,
     driver: new PathDriver(world.filesystem),
     async count() {
-      const directory = (oid: typeof ROOT) => objects.directoryAtHand(oid) ?? null;
+      const directory = (oid: BaseId) => objects.directoryAtHand(oid) ?? null;
       const { created, modified, deleted } = await countChanges(
         world.overlay.store,
         ROOT,

@@ -26,7 +26,7 @@ import { Change } from "./change.ts";
 import type { Node } from "./node_table.ts";
 import { afterWrite } from "./modes.ts";
 import { waitKey } from "./objects.ts";
-import { treeOidsOf, type View } from "./view.ts";
+import { treeIdsOf, type View } from "./view.ts";
 
 /** The kernel's READLINK takes one byte less than a page (fuse_readlink_page). */
 const LINK_MAX_BYTES = 4095;
@@ -264,7 +264,7 @@ export class Contents {
   }
 
   #readBlob(node: Node, offset: number, into: Uint8Array<ArrayBuffer>): number {
-    const count = this.#view.objects.read(node.oid, offset, into, () => treeOidsOf(node));
+    const count = this.#view.objects.read(node.oid, offset, into, () => treeIdsOf(node));
     if (count === undefined) throw new Parked(waitKey("content", node.oid));
     return count;
   }

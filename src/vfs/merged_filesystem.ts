@@ -20,7 +20,7 @@ import {
   Parked,
   type StatFs,
 } from "../fuse/filesystem.ts";
-import type { Oid } from "../git/oid.ts";
+import type { BaseId } from "../git/base_id.ts";
 import { S_IFMT } from "../overlay/inode.ts";
 import type { Name } from "../path.ts";
 import { setAttributes } from "./attributes.ts";
@@ -85,8 +85,8 @@ export class MergedFilesystem implements Filesystem {
   }
 
   /** Puts another tree beneath, by and by, without changing what shows. */
-  rebase(treeOid: Oid): Rebase {
-    return new Rebase(this.#view, treeOid, this.#differing);
+  rebase(treeId: BaseId): Rebase {
+    return new Rebase(this.#view, treeId, this.#differing);
   }
 
   /** Another commit comes, in what shows too. Throws SwitchRefused; FsError. */
@@ -249,7 +249,7 @@ export class MergedFilesystem implements Filesystem {
 
   readdirplus(nodeid: number, offset: number, sink: DirentSink): void {
     const view = this.#view;
-    let sizes: ReadonlyMap<Oid, number> = new Map();
+    let sizes: ReadonlyMap<BaseId, number> = new Map();
     let until = 0;
     this.#list(nodeid, offset, {
       addDot: (name, ino, cookie) => sink.addPlus(name, ino, DT_DIR, cookie, null),
@@ -263,7 +263,7 @@ export class MergedFilesystem implements Filesystem {
         const node = entry === "gitfile"
           ? this.#gitfile(parent)
           : view.childOf(parent, name, entry);
-        const reply = view.entry(node, (blobOid) => sizes.get(blobOid) ?? view.sizeAtHand(blobOid));
+        const reply = view.entry(node, (blobId) => sizes.get(blobId) ?? view.sizeAtHand(blobId));
         return sink.addPlus(name, node.ino, typeOf(reply.attr.mode), cookie, reply);
       },
     });
@@ -305,7 +305,7 @@ export class MergedFilesystem implements Filesystem {
   }
 
   /** Sizes of the next entries from a rank on: one query, not one for each. */
-  #sizesFrom(base: Directory, rank: number): ReadonlyMap<Oid, number> {
+  #sizesFrom(base: Directory, rank: number): ReadonlyMap<BaseId, number> {
     const entries = base.entries.slice(rank, rank + ENTRIES_PER_QUERY);
     const blobs = entries.filter(({ kind }) => kind !== "directory" && kind !== "gitlink");
     return this.#view.objects.sizesAtHand(blobs.map(({ oid }) => oid));

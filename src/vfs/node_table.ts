@@ -13,7 +13,7 @@
 import { Bug } from "../failure.ts";
 import { FUSE_ROOT_ID } from "../fuse/abi.ts";
 import type { EntryKind } from "../git/tree.ts";
-import type { Oid } from "../git/oid.ts";
+import { type BaseId, plainOid } from "../git/base_id.ts";
 import { CONTENT, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../overlay/inode.ts";
 import type { Name } from "../path.ts";
 import { inoOf, ROOT_INO } from "./ino.ts";
@@ -26,7 +26,7 @@ import type { OverlayEntries } from "./overlay_entries.ts";
 export type NodeKind = EntryKind | "special" | "gitfile" | "monitor" | "answer";
 
 /** No object of the base. */
-export const NO_OID = "" as Oid;
+export const NO_OID = "" as BaseId;
 
 /** One name of a node. */
 interface Place {
@@ -56,7 +56,7 @@ export class Node {
     public ino: number,
     public kind: NodeKind,
     /** Tree or blob of the base that shows here; for a gitlink the commit; NO_OID: none. */
-    public oid: Oid,
+    public oid: BaseId,
     public parent: Node | null,
     public name: Name,
   ) {}
@@ -91,8 +91,8 @@ export class Node {
   }
 
   /** Trees of the base from the root to this directory, as far as there are any. */
-  treeOids(): Oid[] {
-    const above = this.parent?.treeOids() ?? [];
+  treeIds(): BaseId[] {
+    const above = this.parent?.treeIds() ?? [];
     if (this.kind === "directory" && this.oid !== NO_OID) above.push(this.oid);
     return above;
   }
@@ -122,9 +122,9 @@ export class NodeTable {
   #nextNodeid = FUSE_ROOT_ID + 1;
 
   /** `onDrop`: a node is gone for good. */
-  constructor(rootTreeOid: Oid, onDrop: (node: Node) => void) {
+  constructor(rootTreeId: BaseId, onDrop: (node: Node) => void) {
     this.#onDrop = onDrop;
-    this.root = new Node(FUSE_ROOT_ID, ROOT_INO, "directory", rootTreeOid, null, "" as Name);
+    this.root = new Node(FUSE_ROOT_ID, ROOT_INO, "directory", rootTreeId, null, "" as Name);
     this.#nodes.set(FUSE_ROOT_ID, this.root);
     this.#inos.set(ROOT_INO, this.root);
   }
@@ -148,14 +148,14 @@ export class NodeTable {
   }
 
   /** The ino that an untouched child has, or would have if it were looked up now. */
-  childIno(parent: Node, name: Name, kind: NodeKind, oid: Oid): number {
+  childIno(parent: Node, name: Name, kind: NodeKind, oid: BaseId): number {
     const child = parent.children?.get(name);
     if (child !== undefined) return child.ino;
-    return this.#freeIno(inoOf(parent.ino, name, kind === "directory" ? "" : oid));
+    return this.#freeIno(inoOf(parent.ino, name, kind === "directory" ? "" : plainOid(oid)));
   }
 
   /** An untouched child, made if the kernel does not know it yet. To be counted by `count`. */
-  child(parent: Node, name: Name, kind: NodeKind, oid: Oid): Node {
+  child(parent: Node, name: Name, kind: NodeKind, oid: BaseId): Node {
     const known = parent.children?.get(name);
     if (known !== undefined) return known;
     const ino = this.childIno(parent, name, kind, oid);

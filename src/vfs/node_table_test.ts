@@ -20,7 +20,7 @@ Deno.test("a new table holds the root, which is nodeid 1 and ino 1", () => {
   assert.equal(table.root.ino, ROOT_INO);
   assert.equal(table.get(1), table.root);
   assert.equal(table.get(2), undefined);
-  assert.deepEqual(table.root.treeOids(), [ROOT]);
+  assert.deepEqual(table.root.treeIds(), [ROOT]);
 });
 
 Deno.test("a lookup makes a node once and counts each time", () => {
@@ -50,7 +50,7 @@ Deno.test("a forgotten directory stays while a child of it is known", () => {
   const dir = lookup(table, table.root, name("d"), "directory", fakeOid(2));
   const sub = lookup(table, dir, name("s"), "directory", fakeOid(3));
   const file = lookup(table, sub, name("f"), "file", fakeOid(4));
-  assert.deepEqual(sub.treeOids(), [ROOT, fakeOid(2), fakeOid(3)]);
+  assert.deepEqual(sub.treeIds(), [ROOT, fakeOid(2), fakeOid(3)]);
   table.forget(dir.nodeid, 1);
   table.forget(sub.nodeid, 1);
   assert.equal(table.size, 4);

@@ -1,46 +1,48 @@
 /**
- * What the file system asks of the rest: trees, sizes and bytes by oid. Everything is immutable.
+ * What the file system asks of the rest: trees, sizes and bytes by what the base shows (an oid and
+ * what a checkout makes of it, git/base_id.ts). Everything is immutable.
  * `undefined`: not here; it was asked for, and the key of `waitKey` is woken when it has come or
  * failed. After a failure the same call throws FsError (EIO) for some seconds, then asks again.
  */
 
-import type { Oid } from "../git/oid.ts";
+import { type BaseId, plainOid } from "../git/base_id.ts";
 import type { Directory } from "./directory.ts";
 
 export interface Objects {
-  directory(treeOid: Oid): Directory | undefined;
+  directory(treeId: BaseId): Directory | undefined;
 
   /** Only what is at hand: nothing is asked for. */
-  directoryAtHand(treeOid: Oid): Directory | undefined;
+  directoryAtHand(treeId: BaseId): Directory | undefined;
 
-  /** Bytes of the blob's content. `treeOids`: from the root to its directory, for lookahead. */
-  size(blobOid: Oid, treeOids: () => Oid[]): number | undefined;
+  /** Bytes of what is shown. `treeIds`: from the root to its directory, for lookahead. */
+  size(blobId: BaseId, treeIds: () => BaseId[]): number | undefined;
 
-  sizeAtHand(blobOid: Oid): number | undefined;
+  sizeAtHand(blobId: BaseId): number | undefined;
 
   /** The known ones among many, in one go. */
-  sizesAtHand(blobOids: readonly Oid[]): ReadonlyMap<Oid, number>;
+  sizesAtHand(blobIds: readonly BaseId[]): ReadonlyMap<BaseId, number>;
 
-  /** Size of a blob that the packs here hold to stay; undefined: it would have to be fetched. */
-  heldSize(blobOid: Oid): number | undefined;
+  /** Size of what can be shown without a fetch, and stays; undefined: it would need one, or a conversion. */
+  heldSize(blobId: BaseId): number | undefined;
 
   /** A size that was shown: it is never unknown again. */
-  keepSize(blobOid: Oid, sizeBytes: number): void;
+  keepSize(blobId: BaseId, sizeBytes: number): void;
 
   /**
    * Fills `into` from `offset`; how many bytes that were: fewer only at the end of the blob.
    */
   read(
-    blobOid: Oid,
+    blobId: BaseId,
     offset: number,
     into: Uint8Array<ArrayBuffer>,
-    treeOids: () => Oid[],
+    treeIds: () => BaseId[],
   ): number | undefined;
 
   /** Nobody holds this blob any more: let go of what is kept open for it. */
-  release(blobOid: Oid): void;
+  release(blobId: BaseId): void;
 }
 
-export function waitKey(need: "tree" | "size" | "content", oid: Oid): string {
-  return `${need}:${oid}`;
+/** Of a tree only git's object is waited for: what it shows follows. */
+export function waitKey(need: "tree" | "size" | "content", id: BaseId): string {
+  return `${need}:${need === "tree" ? plainOid(id) : id}`;
 }

@@ -11,9 +11,8 @@
 
 import { isDirectory } from "../overlay/inode.ts";
 import type { Dentry } from "../overlay/store.ts";
-import type { TreeEntry } from "../git/tree.ts";
 import type { Name } from "../path.ts";
-import type { Directory } from "./directory.ts";
+import type { BaseEntry, Directory } from "./directory.ts";
 
 /** What a name leads to, by the overlay's word. */
 export interface OverlayEntry {
@@ -30,7 +29,7 @@ const WHITEOUT: OverlayEntry = { ino: null, mode: 0, sequence: -1 };
 /** An entry as it shows: the overlay's or the base's. */
 export type MergedEntry =
   | { readonly from: "overlay"; readonly ino: number; readonly mode: number }
-  | { readonly from: "base"; readonly entry: TreeEntry };
+  | { readonly from: "base"; readonly entry: BaseEntry };
 
 /** The one rule: what a name shows, if anything. */
 export function mergedEntry(

@@ -10,7 +10,11 @@
  *  3. Whiteouts of names that the new tree does not have go.
  * Then come the names that the overlay holds: a directory that is one in the new tree too is
  * anchored to that tree, and a file or link whose bytes are the new tree's is *released*: its row
- * says so, keeping ino and times, and its backing file goes (row first, then the file).
+ * says so, keeping ino and times, and its backing file goes (row first, then the file). The new
+ * tree's bytes are those that a checkout would write: a conversion is made, and waited for.
+ *
+ * What is shown is a matter of object and conversion (git/base_id.ts): a path of which only the
+ * conversion differs is pinned too.
  *
  * Invariants
  *  1. After each step, in memory and on the disk, everything shows as before. So a kill, a failure
@@ -21,14 +25,16 @@
  * It costs what differs between the trees and what the overlay holds in directories of the new one.
  */
 
+import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
+import { FsError } from "../errno.ts";
 import { type Attr, Parked, type Time } from "../fuse/filesystem.ts";
+import { type BaseId, isConverted, plainOid } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
-import type { TreeEntry } from "../git/tree.ts";
 import { CONTENT, type Inode, isDirectory } from "../overlay/inode.ts";
 import type { Name } from "../path.ts";
 import { fileClock, newStat, preadFull } from "../sys/mod.ts";
-import type { Directory } from "./directory.ts";
+import type { BaseEntry, Directory } from "./directory.ts";
 import type { Node } from "./node_table.ts";
 import type { MergedEntry, OverlayEntries } from "./overlay_entries.ts";
 import { isLater, type View } from "./view.ts";
@@ -47,7 +53,7 @@ export type DifferingFiles = Map<number, string>;
 /** So many are remembered. */
 const DIFFERING_MAX = 100_000;
 
-/** Where a rebase may stop: it can go on at once, or when a tree has come. */
+/** Where a rebase may stop: it can go on at once, or when what it asked for has come. */
 type Pause = "more" | "waiting";
 type Steps<T = void> = Generator<Pause, T>;
 
@@ -62,7 +68,7 @@ const UNHELD_MAX = 10_000;
 
 /** A step towards another tree beneath a directory. */
 interface Plan {
-  readonly pins: readonly TreeEntry[];
+  readonly pins: readonly BaseEntry[];
   readonly whiteouts: readonly Name[];
   /** Nothing is left to pin or hide after it. */
   readonly last: boolean;
@@ -75,18 +81,19 @@ export class Rebase {
   readonly #view: View;
   readonly #steps: Steps;
   #buffer: Uint8Array<ArrayBuffer> | null = null;
+  #other: Uint8Array<ArrayBuffer> | null = null;
 
   readonly #differing: DifferingFiles;
 
-  /** `treeOid`: what comes beneath the root. `differing`: what the mount's last ones have found. */
-  constructor(view: View, treeOid: Oid, differing: DifferingFiles) {
+  /** `treeId`: what comes beneath the root. `differing`: what the mount's last ones have found. */
+  constructor(view: View, treeId: BaseId, differing: DifferingFiles) {
     this.#view = view;
     this.#differing = differing;
-    this.#steps = this.#directory(view.nodes.root, treeOid);
+    this.#steps = this.#directory(view.nodes.root, treeId);
   }
 
   /**
-   * Goes on for about `budgetMs`. "waiting": for a tree that was asked for. Throws FsError, and then
+   * Goes on for about `budgetMs`. "waiting": for what was asked for. Throws FsError, and then
    * the rebase has ended.
    */
   turn(budgetMs: number): Pause | "done" {
@@ -103,20 +110,20 @@ export class Rebase {
     this.#steps.return();
   }
 
-  *#directory(node: Node, to: Oid): Steps {
+  *#directory(node: Node, to: BaseId): Steps {
     const { nodes } = this.#view;
     const isRoot = node === nodes.root;
     if (!isRoot) nodes.count(node);
     try {
       const tree = yield* this.#tree(to);
       yield* this.#anchor(node, to, tree);
-      yield* this.#below(node, tree);
+      yield* this.#below(node, to, tree);
     } finally {
       if (!isRoot) nodes.forget(node.nodeid, 1);
     }
   }
 
-  *#anchor(node: Node, to: Oid, tree: Directory): Steps {
+  *#anchor(node: Node, to: BaseId, tree: Directory): Steps {
     for (;;) {
       const { base, overlay } = yield* this.#merged(node);
       if (node.oid === to || node.unlinked) return;
@@ -144,7 +151,7 @@ export class Rebase {
     base: Directory | null,
     overlay: OverlayEntries,
     { pins, whiteouts, last }: Plan,
-    to: Oid,
+    to: BaseId,
   ): void {
     const view = this.#view;
     const children: Node[] = [];
@@ -198,7 +205,7 @@ export class Rebase {
   }
 
   /** What the overlay holds in a directory that is anchored. */
-  *#below(node: Node, tree: Directory): Steps {
+  *#below(node: Node, to: BaseId, tree: Directory): Steps {
     const { overlay } = yield* this.#merged(node);
     // The names may change meanwhile: a Map's iterator goes on with what there is.
     for (const [name, { ino, mode }] of overlay ?? []) {
@@ -206,7 +213,7 @@ export class Rebase {
       const entry = ino === null ? undefined : tree.get(name);
       if (ino === null || entry === undefined) continue;
       const shown: MergedEntry = { from: "overlay", ino, mode };
-      if (!isDirectory({ mode })) yield* this.#release(node, name, shown, entry);
+      if (!isDirectory({ mode })) yield* this.#release(node, to, shown, entry);
       else if (entry.kind === "directory") {
         yield* this.#directory(this.#view.childOf(node, name, shown), entry.oid);
       }
@@ -214,16 +221,14 @@ export class Rebase {
     }
   }
 
-  *#release(parent: Node, name: Name, shown: MergedEntry, entry: TreeEntry): Steps {
-    const { nodes, objects } = this.#view;
-    const node = nodes.count(this.#view.childOf(parent, name, shown));
+  *#release(parent: Node, tree: BaseId, shown: MergedEntry, entry: BaseEntry): Steps {
+    const { nodes } = this.#view;
+    const node = nodes.count(this.#view.childOf(parent, entry.name, shown));
     try {
       if (!hasOwnContent(node, entry)) return;
-      const size = objects.heldSize(entry.oid);
-      if (size === undefined) {
-        if (this.unheld.length < UNHELD_MAX) this.unheld.push(entry.oid);
-        return;
-      }
+      const size = yield* this.#heldSize(entry.oid, tree);
+      // It may have waited.
+      if (size === undefined || !hasOwnContent(node, entry)) return;
       // Looking is nobody's access.
       const { atimeSeconds, atimeNanoseconds } = this.#view.attributes(node).attr;
       if (!(yield* this.#shows(node, entry.oid, size))) return;
@@ -233,8 +238,28 @@ export class Rebase {
     }
   }
 
-  /** Its bytes are those of the blob, now. */
-  *#shows(node: Node, oid: Oid, sizeBytes: number): Steps<boolean> {
+  /** Size of what the new tree shows; undefined: it would need a fetch, or cannot be converted. */
+  *#heldSize(id: BaseId, tree: BaseId): Steps<number | undefined> {
+    const { objects } = this.#view;
+    const oid = plainOid(id);
+    const held = objects.heldSize(oid);
+    if (held === undefined && this.unheld.length < UNHELD_MAX) this.unheld.push(oid);
+    if (held === undefined || !isConverted(id)) return held;
+    for (;;) {
+      try {
+        const size = objects.size(id, () => [tree]);
+        if (size !== undefined) return size;
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error;
+        return undefined;
+      }
+      yield "waiting";
+    }
+  }
+
+  /** Its bytes are what the new tree shows, now. */
+  *#shows(node: Node, oid: BaseId, sizeBytes: number): Steps<boolean> {
+    const converted = isConverted(oid);
     const hash = createHash(oid.length === SHA1_DIGITS ? "sha1" : "sha256");
     hash.update(`blob ${sizeBytes}\0`, "latin1");
     if (!node.hasBackingFile) {
@@ -252,7 +277,8 @@ export class Rebase {
     for (let offset = 0; offset < sizeBytes;) {
       const part = buffer.subarray(0, Math.min(buffer.length, sizeBytes - offset));
       if (preadFull(upper.fd(node.ino), part, offset) < part.length) return false;
-      hash.update(part);
+      if (!converted) hash.update(part);
+      else if (!this.#isPartOf(oid, offset, part)) return this.#differs(node, version);
       offset += part.length;
       if (!pauses) break;
       yield "more";
@@ -261,7 +287,17 @@ export class Rebase {
       // Earlier too: the clock may have been set back.
       if (!isSameTime(ctimeOf(after), ctimeOf(before))) return false;
     }
-    if (hash.digest("hex") === oid) return true;
+    return converted || hash.digest("hex") === oid || this.#differs(node, version);
+  }
+
+  #isPartOf(id: BaseId, offset: number, part: Uint8Array): boolean {
+    const other = (this.#other ??= new Uint8Array(HASH_STEP_BYTES)).subarray(0, part.length);
+    const count = this.#view.objects.read(id, offset, other, () => []);
+    return count === part.length && Buffer.compare(other, part) === 0;
+  }
+
+  /** It need not be looked at again until it changes. */
+  #differs(node: Node, version: string): false {
     if (this.#differing.size >= DIFFERING_MAX) this.#differing.clear();
     this.#differing.set(node.ino, version);
     return false;
@@ -269,7 +305,7 @@ export class Rebase {
 
   #commitRelease(
     node: Node,
-    oid: Oid,
+    oid: BaseId,
     sizeBytes: number,
     atime: Pick<Inode, "atimeSeconds" | "atimeNanoseconds">,
   ): void {
@@ -291,9 +327,9 @@ export class Rebase {
     this.counts.released++;
   }
 
-  *#tree(oid: Oid): Steps<Directory> {
+  *#tree(id: BaseId): Steps<Directory> {
     for (;;) {
-      const tree = this.#view.objects.directory(oid);
+      const tree = this.#view.objects.directory(id);
       if (tree !== undefined) return tree;
       yield "waiting";
     }
@@ -313,7 +349,7 @@ export class Rebase {
 
 /** What has to be pinned and hidden before `tree` may come beneath, as far as one step goes. */
 function planOf(base: Directory | null, overlay: OverlayEntries, tree: Directory): Plan {
-  const pins: TreeEntry[] = [];
+  const pins: BaseEntry[] = [];
   const whiteouts: Name[] = [];
   const isFull = () => pins.length + whiteouts.length >= ROWS_PER_STEP;
   for (const entry of base?.entries ?? []) {
@@ -330,7 +366,7 @@ function planOf(base: Directory | null, overlay: OverlayEntries, tree: Directory
 }
 
 /** A file or link of the entry's kind, but for the executable bit, whose bytes are not the base's. */
-function hasOwnContent(node: Node, { kind }: TreeEntry): boolean {
+function hasOwnContent(node: Node, { kind }: BaseEntry): boolean {
   if (node.unlinked) return false;
   if (node.hasBackingFile) return kind === "file" || kind === "executable";
   return kind === "symlink" && node.kind === "symlink" && (node.inode?.target ?? null) !== null;

@@ -26,23 +26,23 @@
  */
 
 import { Parked, type Time } from "../fuse/filesystem.ts";
-import type { Oid } from "../git/oid.ts";
-import type { EntryKind, TreeEntry } from "../git/tree.ts";
+import { type BaseId, plainOid } from "../git/base_id.ts";
+import type { EntryKind } from "../git/tree.ts";
 import { CHANGED } from "../overlay/journal.ts";
 import { CONTENT, type Inode } from "../overlay/inode.ts";
 import type { JournalRow, OverlayStore } from "../overlay/store.ts";
 import type { Name, RepoPath } from "../path.ts";
 import { fileClock } from "../sys/mod.ts";
 import { differs } from "./changes.ts";
-import type { Directory } from "./directory.ts";
+import type { BaseEntry, Directory } from "./directory.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { type MergedEntry, mergedEntry, OverlayEntries } from "./overlay_entries.ts";
 import { BASE_MODES, isLater, type View } from "./view.ts";
 
 export interface SwitchRequest {
   /** Root trees. */
-  readonly from: Oid;
-  readonly to: Oid;
+  readonly from: BaseId;
+  readonly to: BaseId;
   /** Of the file monitor: what has changed since is told. */
   readonly token: string;
 }
@@ -86,7 +86,7 @@ interface DirectoryPlan {
   readonly overlay: OverlayEntries | null;
   readonly names: NamePlan[];
   /** The tree that comes beneath; null: none. */
-  treeOid: Oid | null;
+  treeId: BaseId | null;
   /** Something in it has another ino, or is something else. */
   changed: boolean;
   /** Names came or went. */
@@ -108,7 +108,7 @@ interface Made {
   readonly parentIno: number;
   readonly name: Name;
   readonly kind: EntryKind;
-  readonly oid: Oid;
+  readonly oid: BaseId;
 }
 
 /** A name of a node that the kernel knows goes. */
@@ -172,10 +172,10 @@ export class Switch {
   }
 
   /** A directory that has another tree beneath from now on; null: none. */
-  #stay(node: Node, path: RepoPath, treeOid: Oid | null): DirectoryPlan {
-    const tree = treeOid === null ? null : this.#tree(treeOid);
+  #stay(node: Node, path: RepoPath, treeId: BaseId | null): DirectoryPlan {
+    const tree = treeId === null ? null : this.#tree(treeId);
     const plan = this.#planOf(node, path);
-    plan.treeOid = treeOid;
+    plan.treeId = treeId;
     this.#plans.push(plan);
     this.#compare(plan, tree);
     if (plan.moved) this.#show(this.#view.ctimeOf(node));
@@ -192,7 +192,7 @@ export class Switch {
       base,
       overlay,
       names: [],
-      treeOid: null,
+      treeId: null,
       changed: false,
       moved: false,
       kept: 0,
@@ -214,11 +214,15 @@ export class Switch {
   }
 
   /** A name of the tree before that has changed or gone. */
-  #replace(plan: DirectoryPlan, entry: TreeEntry, next: TreeEntry | undefined): void {
+  #replace(plan: DirectoryPlan, entry: BaseEntry, next: BaseEntry | undefined): void {
     const { node, base, overlay } = plan;
     const { name } = entry;
     const path = join(plan.path, name);
     if (entry.kind === "gitlink" || next?.kind === "gitlink") throw refused(path, "is a submodule");
+    // To git it is the same, and stays as it was written.
+    if (entry.kind === next?.kind && entry.kind !== "directory" && isSameBlob(entry, next)) {
+      throw refused(path, "is converted in another way");
+    }
     const shown = mergedEntry(name, base, overlay);
     if (shown === undefined) throw refused(path, "was removed");
     if (entry.kind !== "directory") {
@@ -236,7 +240,7 @@ export class Switch {
   }
 
   /** A name that only the new tree has. */
-  #enter(plan: DirectoryPlan, entry: TreeEntry): void {
+  #enter(plan: DirectoryPlan, entry: BaseEntry): void {
     const { node, base, overlay } = plan;
     const { name } = entry;
     const path = join(plan.path, name);
@@ -257,9 +261,9 @@ export class Switch {
   }
 
   /** A directory below stays one. */
-  #goOn(plan: DirectoryPlan, child: Node, name: Name, path: RepoPath, treeOid: Oid | null): void {
+  #goOn(plan: DirectoryPlan, child: Node, name: Name, path: RepoPath, treeId: BaseId | null): void {
     const { inode } = child;
-    const { row } = this.#stay(child, path, treeOid);
+    const { row } = this.#stay(child, path, treeId);
     if (inode === null) plan.names.push({ name, ino: row.ino, mode: row.mode });
   }
 
@@ -275,7 +279,7 @@ export class Switch {
     plan: DirectoryPlan,
     child: Node,
     path: RepoPath,
-    next: TreeEntry | undefined,
+    next: BaseEntry | undefined,
   ): void {
     const at = this.#plans.length;
     const left = this.#stay(child, path, null);
@@ -295,7 +299,7 @@ export class Switch {
     if (next === undefined) this.#leave(plan, child.name);
   }
 
-  #leaveFile(plan: DirectoryPlan, entry: TreeEntry, shown: MergedEntry, path: RepoPath): void {
+  #leaveFile(plan: DirectoryPlan, entry: BaseEntry, shown: MergedEntry, path: RepoPath): void {
     const { nodes, overlay } = this.#view;
     const { name } = entry;
     let node: Node | undefined;
@@ -318,14 +322,14 @@ export class Switch {
   }
 
   /** A file, a link, or a directory with all that is in it. */
-  #make(plan: DirectoryPlan, entry: TreeEntry, path: RepoPath): void {
+  #make(plan: DirectoryPlan, entry: BaseEntry, path: RepoPath): void {
     const ino = this.#makeBelow(plan.row.ino, entry, path);
     plan.names.push({ name: entry.name, ino, mode: BASE_MODES[entry.kind] });
     plan.changed = true;
     this.#staleNames.push({ parent: plan.node, name: entry.name });
   }
 
-  #makeBelow(parentIno: number, { name, kind, oid }: TreeEntry, path: RepoPath): number {
+  #makeBelow(parentIno: number, { name, kind, oid }: BaseEntry, path: RepoPath): number {
     // Not the hash that an untouched one has: the node before may have that, and live on.
     const ino = this.#view.overlay.allocateIno();
     this.#made.push({ ino, parentIno, name, kind, oid });
@@ -362,7 +366,7 @@ export class Switch {
     if (isLater(time, this.#shown)) this.#shown = time;
   }
 
-  #tree(oid: Oid): Directory {
+  #tree(oid: BaseId): Directory {
     const tree = this.#view.objects.directory(oid);
     if (tree === undefined) throw new SwitchRefused("a directory is not here yet");
     return tree;
@@ -372,9 +376,9 @@ export class Switch {
   #commit(): Time {
     const tick = fileClock();
     const time = isLater(tick, this.#shown) ? tick : fileClock({ precise: true });
-    const rows = this.#plans.map(({ row, treeOid, moved }): Inode => ({
+    const rows = this.#plans.map(({ row, treeId, moved }): Inode => ({
       ...row,
-      oid: treeOid,
+      oid: treeId,
       ...(moved ? { ...mtime(time), ...ctime(time) } : {}),
     }));
     const lessened = new Map<number, Inode>();
@@ -416,7 +420,7 @@ export class Switch {
     }
   }
 
-  #newRow(ino: number, kind: EntryKind, oid: Oid, time: Time): Inode {
+  #newRow(ino: number, kind: EntryKind, oid: BaseId, time: Time): Inode {
     const { uid, gid } = this.#view.options;
     const { seconds, nanoseconds } = time;
     return {
@@ -480,4 +484,8 @@ function ctime({ seconds, nanoseconds }: Time) {
 
 function ctimeOf({ ctimeSeconds, ctimeNanoseconds }: Inode): Time {
   return { seconds: ctimeSeconds, nanoseconds: ctimeNanoseconds };
+}
+
+function isSameBlob(one: BaseEntry, other: BaseEntry): boolean {
+  return plainOid(one.oid) === plainOid(other.oid);
 }

@@ -14,7 +14,7 @@ import {
   Parked,
   type Time,
 } from "../fuse/filesystem.ts";
-import type { Oid } from "../git/oid.ts";
+import type { BaseId } from "../git/base_id.ts";
 import { CONTENT, type Inode } from "../overlay/inode.ts";
 import type { Overlay } from "../overlay/overlay.ts";
 import type { Name } from "../path.ts";
@@ -46,7 +46,7 @@ export const BASE_MODES: Readonly<Record<NodeKind, number>> = {
 export interface ViewOptions {
   readonly objects: Objects;
   readonly overlay: Overlay;
-  readonly rootTreeOid: Oid;
+  readonly rootTreeId: BaseId;
   /** Times of everything untouched, seconds since 1970. */
   readonly timeSeconds: number;
   /** Owner of everything untouched. */
@@ -68,7 +68,7 @@ export interface Merged {
   readonly overlay: OverlayEntries | null;
 }
 
-export type SizeOf = (blobOid: Oid) => number | undefined;
+export type SizeOf = (blobId: BaseId) => number | undefined;
 
 export class View {
   readonly options: ViewOptions;
@@ -86,7 +86,7 @@ export class View {
     this.#onDrop = onDrop;
     this.objects = options.objects;
     this.overlay = options.overlay;
-    this.nodes = new NodeTable(options.rootTreeOid, (node) => this.#dropped(node));
+    this.nodes = new NodeTable(options.rootTreeId, (node) => this.#dropped(node));
     this.monitor = new Monitor(this);
     const root = this.overlay.store.inode(ROOT_INO);
     if (root !== null) this.nodes.setInode(this.nodes.root, root);
@@ -124,7 +124,7 @@ export class View {
     return base === undefined ? undefined : { base, overlay: this.#entries(node, base) };
   }
 
-  #base(node: Node, find: (oid: Oid) => Directory | undefined): Directory | null | undefined {
+  #base(node: Node, find: (id: BaseId) => Directory | undefined): Directory | null | undefined {
     // A gitlink is an empty directory.
     if (node.kind === "gitlink" || node.oid === NO_OID) return null;
     return find(node.oid);
@@ -181,13 +181,13 @@ export class View {
     };
   }
 
-  sizeAtHand(blobOid: Oid): number | undefined {
-    return this.objects.sizeAtHand(blobOid);
+  sizeAtHand(blobId: BaseId): number | undefined {
+    return this.objects.sizeAtHand(blobId);
   }
 
   /** Size of what a node shows; undefined: asked for. */
   size(node: Node): number | undefined {
-    return this.objects.size(node.oid, () => treeOidsOf(node));
+    return this.objects.size(node.oid, () => treeIdsOf(node));
   }
 
   negative(): Entry {
@@ -210,7 +210,7 @@ export class View {
   /** With what is at hand; a size or link count that is not makes the kernel ask again. */
   attributes(
     node: Node,
-    sizeOf: SizeOf = (blobOid) => this.sizeAtHand(blobOid),
+    sizeOf: SizeOf = (blobId) => this.sizeAtHand(blobId),
   ): Attributes {
     const attr = newAttr();
     const { inode } = node;
@@ -305,6 +305,6 @@ function setSize(attr: Attr, sizeBytes: number): void {
 }
 
 /** Trees from the root to the node's directory. */
-export function treeOidsOf(node: Node): Oid[] {
-  return node.parent?.treeOids() ?? [];
+export function treeIdsOf(node: Node): BaseId[] {
+  return node.parent?.treeIds() ?? [];
 }

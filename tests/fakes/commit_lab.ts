@@ -5,8 +5,11 @@
 
 import fc from "fast-check";
 import { ERRNO, FsError } from "../../src/errno.ts";
+import { type BaseId, baseIdOf, plainOid, type Suffix, suffixOf } from "../../src/git/base_id.ts";
+import { digest } from "../../src/git/conversion.ts";
 import type { Oid } from "../../src/git/oid.ts";
 import type { Overlay } from "../../src/overlay/overlay.ts";
+import type { Name } from "../../src/path.ts";
 import { countChanges } from "../../src/vfs/changes.ts";
 import type { SwitchedTree } from "../../src/vfs/switch.ts";
 import { objectOid } from "../support/git_objects.ts";
@@ -17,7 +20,15 @@ import { PathDriver } from "./path_driver.ts";
 
 /** A directory of a commit: text is a file's content. */
 export interface Spec {
-  readonly [name: string]: string | Tool | Link | Module | Spec;
+  readonly [name: string]: string | Shout | Tool | Link | Module | Spec;
+}
+/** A file that a checkout converts. */
+export class Shout {
+  constructor(readonly text: string) {}
+
+  get shown(): string {
+    return `${this.text.toUpperCase()}!`;
+  }
 }
 export class Tool {
   constructor(readonly text: string) {}
@@ -29,34 +40,48 @@ export class Module {
   constructor(readonly digit: string) {}
 }
 
+export const SHOUTED = digest("conversion", "shouted");
+
 export function blobOid(text: string): Oid {
   return objectOid("blob", new TextEncoder().encode(text), "sha1") as Oid;
 }
 
 /** Puts a directory and all below it among the objects, under the names that git gives them. */
-export function put(objects: FakeObjects, spec: Spec): Oid {
+export function put(objects: FakeObjects, spec: Spec): BaseId {
   const blob = (text: string) => {
     const oid = blobOid(text);
     objects.putBlob(oid, text);
     return oid;
   };
+  const context = new Map<Name, Suffix>();
   const entries = Object.keys(spec).sort().map((name) => {
     const value = spec[name] as Spec[string];
+    if (value instanceof Shout) {
+      const oid = blob(value.text);
+      context.set(name as Name, SHOUTED);
+      objects.putBlob(baseIdOf(oid, SHOUTED), value.shown);
+      return { mode: "100644", name, oid };
+    }
     if (typeof value === "string") return { mode: "100644", name, oid: blob(value) };
     if (value instanceof Tool) return { mode: "100755", name, oid: blob(value.text) };
     if (value instanceof Link) return { mode: "120000", name, oid: blob(value.target) };
     if (value instanceof Module) return { mode: "160000", name, oid: value.digit.repeat(40) };
-    return { mode: "40000", name, oid: put(objects, value) };
+    const id = put(objects, value);
+    const suffix = suffixOf(id);
+    if (suffix !== null) context.set(name as Name, suffix);
+    return { mode: "40000", name, oid: plainOid(id) };
   });
   const oid = objectOid("tree", rawTree(entries), "sha1") as Oid;
-  objects.putTree(oid, entries);
-  return oid;
+  const suffix = context.size === 0 ? null : digest("context", JSON.stringify([...context]));
+  const id = baseIdOf(oid, suffix);
+  objects.putTree(id, entries, "sha1", context);
+  return id;
 }
 
 export class Lab implements Disposable {
   readonly dir = Deno.makeTempDirSync({ prefix: "afs-rebase-" });
   readonly objects = new FakeObjects();
-  readonly #rootTreeOid: Oid;
+  readonly #rootTreeOid: BaseId;
   world: OverlayWorld;
 
   constructor(base: Spec) {
@@ -139,7 +164,7 @@ export class Lab implements Disposable {
 
   /** created, modified, deleted */
   async counts(): Promise<number[]> {
-    const directory = (oid: Oid) => this.objects.directoryAtHand(oid) ?? null;
+    const directory = (oid: BaseId) => this.objects.directoryAtHand(oid) ?? null;
     const { store } = this.world.overlay;
     const { created, modified, deleted } = await countChanges(store, this.#rootTreeOid, directory);
     return [created, modified, deleted];
@@ -165,6 +190,7 @@ export const text = fc.constantFrom(...TEXTS);
 export const leaf = fc.oneof(
   { weight: 5, arbitrary: text },
   text.map((each) => new Tool(each)),
+  { weight: 2, arbitrary: text.map((each) => new Shout(each)) },
   text.filter((each) => each !== "").map((each) => new Link(each)),
   fc.constantFrom("1", "2").map((digit) => new Module(digit)),
 );
@@ -252,6 +278,7 @@ export function write(driver: PathDriver, value: Spec[string], path: string): vo
     writeTree(driver, {}, value, `${path}/`);
   } else {
     driver.create(path, value instanceof Tool ? 0o755 : 0o644);
-    driver.write(path, 0, value instanceof Tool ? value.text : value);
+    const shown = value instanceof Shout ? value.shown : value instanceof Tool ? value.text : value;
+    driver.write(path, 0, shown);
   }
 }

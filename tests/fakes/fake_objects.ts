@@ -1,7 +1,9 @@
 /** Trees, sizes and bytes that are there when a test says so. */
 
 import { ERRNO, FsError } from "../../src/errno.ts";
+import type { BaseId } from "../../src/git/base_id.ts";
 import type { ObjectFormat, Oid } from "../../src/git/oid.ts";
+import type { Context } from "../../src/snapshot/contexts.ts";
 import { Directory } from "../../src/vfs/directory.ts";
 import { type Objects, waitKey } from "../../src/vfs/objects.ts";
 
@@ -28,59 +30,64 @@ export function fakeOid(number: number, format: ObjectFormat = "sha1"): Oid {
 }
 
 export class FakeObjects implements Objects {
-  readonly trees = new Map<Oid, Directory>();
-  readonly sizes = new Map<Oid, number>();
-  readonly contents = new Map<Oid, Uint8Array<ArrayBuffer>>();
+  readonly trees = new Map<BaseId, Directory>();
+  readonly sizes = new Map<BaseId, number>();
+  readonly contents = new Map<BaseId, Uint8Array<ArrayBuffer>>();
   /** Needs that fail with EIO. */
   readonly failing = new Set<string>();
   /** Needs asked for, with the trees that came along. */
-  readonly asked: { readonly key: string; readonly trees: readonly Oid[] }[] = [];
-  readonly released: Oid[] = [];
+  readonly asked: { readonly key: string; readonly trees: readonly BaseId[] }[] = [];
+  readonly released: BaseId[] = [];
 
-  putTree(oid: Oid, entries: readonly RawEntry[], format: ObjectFormat = "sha1"): this {
-    this.trees.set(oid, new Directory(rawTree(entries), format));
+  putTree(
+    oid: BaseId,
+    entries: readonly RawEntry[],
+    format: ObjectFormat = "sha1",
+    context: Context | null = null,
+  ): this {
+    this.trees.set(oid, new Directory(rawTree(entries), format, context));
     return this;
   }
 
-  putBlob(oid: Oid, text: string): this {
+  putBlob(oid: BaseId, text: string): this {
     const bytes = new TextEncoder().encode(text);
     this.sizes.set(oid, bytes.length);
     this.contents.set(oid, bytes);
     return this;
   }
 
-  #ask(key: string, trees: readonly Oid[] = []): undefined {
+  #ask(key: string, trees: readonly BaseId[] = []): undefined {
     if (this.failing.has(key)) throw new FsError(ERRNO.EIO);
     this.asked.push({ key, trees });
     return undefined;
   }
 
-  directory(oid: Oid): Directory | undefined {
+  directory(oid: BaseId): Directory | undefined {
     return this.trees.get(oid) ?? this.#ask(waitKey("tree", oid));
   }
 
-  directoryAtHand(oid: Oid): Directory | undefined {
+  directoryAtHand(oid: BaseId): Directory | undefined {
     return this.trees.get(oid);
   }
 
-  size(oid: Oid, treeOids: () => Oid[]): number | undefined {
+  size(oid: BaseId, treeOids: () => BaseId[]): number | undefined {
     return this.sizes.get(oid) ?? this.#ask(waitKey("size", oid), treeOids());
   }
 
-  sizeAtHand(oid: Oid): number | undefined {
+  sizeAtHand(oid: BaseId): number | undefined {
     return this.sizes.get(oid);
   }
 
-  heldSize(oid: Oid): number | undefined {
+  heldSize(oid: BaseId): number | undefined {
     return this.contents.get(oid)?.length;
   }
 
-  keepSize(oid: Oid, sizeBytes: number): void {
+  keepSize(oid: BaseId, sizeBytes: number): void {
     this.sizes.set(oid, sizeBytes);
   }
 
-  sizesAtHand(oids: readonly Oid[]): Map<Oid, number> {
-    const known = new Map<Oid, number>();
+  sizesAtHand(oids: readonly BaseId[]): Map<BaseId, number> {
+    const known = new Map<BaseId, number>();
     for (const oid of oids) {
       const size = this.sizes.get(oid);
       if (size !== undefined) known.set(oid, size);
@@ -89,10 +96,10 @@ export class FakeObjects implements Objects {
   }
 
   read(
-    oid: Oid,
+    oid: BaseId,
     offset: number,
     into: Uint8Array<ArrayBuffer>,
-    treeOids: () => Oid[],
+    treeOids: () => BaseId[],
   ): number | undefined {
     const bytes = this.contents.get(oid);
     if (bytes === undefined) return this.#ask(waitKey("content", oid), treeOids());
@@ -101,7 +108,7 @@ export class FakeObjects implements Objects {
     return part.length;
   }
 
-  release(oid: Oid): void {
+  release(oid: BaseId): void {
     this.released.push(oid);
   }
 }

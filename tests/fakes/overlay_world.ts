@@ -1,7 +1,7 @@
 /** A file system on a fake base and a real overlay in a temporary folder. */
 
 import { Overlay } from "../../src/overlay/overlay.ts";
-import type { Oid } from "../../src/git/oid.ts";
+import type { BaseId } from "../../src/git/base_id.ts";
 import { syntheticDirName } from "../../src/monitor_names.ts";
 import type { HostPath } from "../../src/path.ts";
 import { MergedFilesystem } from "../../src/vfs/merged_filesystem.ts";
@@ -16,7 +16,7 @@ export const WORLD_SYNTHETIC_DIR = syntheticDirName(WORLD_ID);
 
 export interface WorldOptions {
   readonly objects: FakeObjects;
-  readonly rootTreeOid: Oid;
+  readonly rootTreeOid: BaseId;
   readonly xattrs?: boolean;
   /** Of an overlay that lives on; default: a new one, removed at the end. */
   readonly dir?: string;
@@ -51,7 +51,7 @@ export class OverlayWorld implements Disposable {
       xattrs: options.xattrs ?? false,
       invalidateListing: () => {},
       wakeSoon: (key) => this.woken.push(key),
-      rootTreeOid: options.rootTreeOid,
+      rootTreeId: options.rootTreeOid,
       timeSeconds: WORLD_TIME_SECONDS,
       uid: WORLD_UID,
       gid: WORLD_GID,

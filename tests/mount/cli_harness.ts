@@ -82,7 +82,7 @@ export class Cli extends Lab {
     assert.deepEqual(await this.mounts(), []);
     assert.deepEqual(await this.daemons(), [], "a daemon runs");
     assert.deepEqual((await this.json(["list-repos"])).repos, []);
-    for (const folder of ["stores", "repos", "gitdirs", "credentials"]) {
+    for (const folder of ["stores", "repos", "gitdirs", "convert", "credentials"]) {
       assert.deepEqual(await namesIn(`${this.stateRoot}/${folder}`), [], folder);
     }
   }
