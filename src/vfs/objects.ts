@@ -22,7 +22,7 @@ export interface Objects {
   /** The known ones among many, in one go. */
   sizesAtHand(blobIds: readonly BaseId[]): ReadonlyMap<BaseId, number>;
 
-  /** Size of what can be shown without a fetch, and stays; undefined: it would need one, or a conversion. */
+  /** Size of what can be shown without a fetch, and stays; undefined: a fetch or a conversion. */
   heldSize(blobId: BaseId): number | undefined;
 
   /** A size that was shown: it is never unknown again. */

@@ -74,13 +74,14 @@ function expectedView(
     if (old !== next) assert.equal(asGit(was), asGit(old), `${at}: not what the commit has`);
     if (shown !== undefined) expected.set(at, shown);
   }
-  const files = [...expected.keys()];
+  const isMade = (at: string) => isDirectory(before.get(at)) && !isDirectory(a.get(at));
+  const kept = [...expected.keys(), ...paths.filter(isMade)];
   for (const at of paths) {
     const was = before.get(at);
     const isInOld = isDirectory(a.get(at));
     const isInNext = isDirectory(b.get(at));
     const stays = isDirectory(was) && (isInNext || !isInOld);
-    const isNeeded = files.some((file) => file.startsWith(at === "/" ? at : `${at}/`));
+    const isNeeded = kept.some((each) => each.startsWith(at === "/" ? at : `${at}/`));
     if (!stays && !isNeeded && !(isInNext && !isInOld)) continue;
     expected.set(at, (isDirectory(was) ? was : b.get(at)) ?? "");
   }
