@@ -170,6 +170,10 @@ export class PortObjects implements Objects {
     return isConverted(blobId) ? this.sizeAtHand(blobId) : this.#packs.size(blobId);
   }
 
+  isDriven(blobId: BaseId): boolean {
+    return this.#converted.isDriven(blobId);
+  }
+
   keepSize(blobId: BaseId, sizeBytes: number): void {
     this.#sizes.set(blobId, sizeBytes);
     // Of what was converted the file says it.
@@ -396,7 +400,7 @@ export class PortObjects implements Objects {
       if (ready.size === CONVERTED_AT_ONCE) break;
       if (kind === "directory" || other === id || !isConverted(other)) continue;
       if (this.#asked.has(convertKey(other)) || this.#failed.has(convertKey(other))) continue;
-      if (!this.#converted.mayComeAlong(other) || this.sizeAtHand(other) !== undefined) continue;
+      if (this.#converted.isDriven(other) || this.sizeAtHand(other) !== undefined) continue;
       if (this.#isHere(plainOid(other))) ready.add(other);
     }
     return [...ready];
