@@ -26,10 +26,10 @@ import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import type { Rebased } from "../mount/messages.ts";
-import { readConversionConfig, type Root, rootOf, stillPlain } from "../repo/conversion.ts";
+import { type Root, rootOfNext } from "../repo/conversion.ts";
 import { folderStamp, indexStamp, isBusy, isTelling } from "../repo/head.ts";
 import type { Layout } from "../repo/layout.ts";
-import { ownersGitOf, userGitDirOf } from "../repo/owner.ts";
+import { userGitDirOf } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 
@@ -207,7 +207,8 @@ class HeadFollower {
       const difference = await treeDifference(source, from, to);
       imported += await importObjects(source, difference);
       await mounts.loadTrees(id, difference.treeOids, from, to);
-      root = await this.#rootOf(record, to, difference.attributeOids);
+      const next = { treeOid: to, attributes: difference.attributeOids };
+      root = await rootOfNext(record, next, { layout, signal });
     }
     let rebased = await mounts.rebase(id, root.treeId);
     const { unheld } = rebased;
@@ -238,18 +239,5 @@ class HeadFollower {
       rebaseMs: rebased.durationMs,
       durationMs: Math.round(performance.now() - startedAt),
     });
-  }
-
-  /** As a checkout of it would convert now. `attributes`: attributes files that it has over the base. */
-  async #rootOf(record: RepoRecord, treeOid: Oid, attributes: readonly Oid[]): Promise<Root> {
-    const { layout } = this.#options;
-    const { signal } = this.#stopping;
-    const owners = await ownersGitOf(record, layout);
-    const config = await readConversionConfig(owners, signal);
-    const options = { layout, owners, config, signal };
-    const plain = record.baseConversion === "none"
-      ? await stillPlain(record, treeOid, attributes, options)
-      : null;
-    return plain ?? await rootOf(record, treeOid, options);
   }
 }

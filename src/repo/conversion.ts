@@ -37,6 +37,7 @@ import { byteString, type HostPath } from "../path.ts";
 import { ContextBuilder, ContextStore } from "../snapshot/contexts.ts";
 import { changeOwner } from "../sys/mod.ts";
 import type { Layout } from "./layout.ts";
+import { ownersGitOf } from "./owner.ts";
 import type { RepoRecord } from "./types.ts";
 
 export type ConvertedRepo = Pick<
@@ -120,8 +121,27 @@ export async function rootOfIndex(
   return { treeId, conversion: "some" };
 }
 
-/** As rootOfIndex, of any tree that the user's git has. */
-export async function rootOf(
+/**
+ * Of a tree that is to come beneath a work tree, and that the user's git has: as a checkout would
+ * convert it now. `attributes`: attributes files that it has over the base. Throws Failure, GitError.
+ */
+export async function rootOfNext(
+  record: RepoRecord,
+  next: { readonly treeOid: Oid; readonly attributes: readonly Oid[] },
+  { layout, signal }: Pick<RootOptions, "layout" | "signal">,
+): Promise<Root> {
+  const { treeOid, attributes } = next;
+  const owners = await ownersGitOf(record, layout);
+  const config = await readConversionConfig(owners, signal);
+  const options = { layout, owners, config, ...(signal === undefined ? {} : { signal }) };
+  const plain = record.baseConversion === "none"
+    ? await stillPlain(record, treeOid, attributes, options)
+    : null;
+  return plain ?? await rootOf(record, treeOid, options);
+}
+
+/** As rootOfIndex, with an index of our own. */
+async function rootOf(
   repo: ConvertedRepo,
   treeOid: Oid,
   options: RootOptions,
@@ -141,11 +161,8 @@ export async function rootOf(
   }
 }
 
-/**
- * Of a commit after one of which nothing mattered: null when that may have changed. `attributes`:
- * attributes files that are new in it.
- */
-export async function stillPlain(
+/** Of a tree after one of which nothing mattered: null when that may have changed. */
+async function stillPlain(
   repo: ConvertedRepo,
   treeOid: Oid,
   attributes: readonly Oid[],

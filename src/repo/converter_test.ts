@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { git, run, type TempDir, tempDir, waitFor } from "../../tests/support/run.ts";
 import { type BaseId, baseIdOf } from "../git/base_id.ts";
 import { type Conversion, formOf, suffixOfForm } from "../git/conversion.ts";
-import { type Oid, oid as checkedOid } from "../git/oid.ts";
+import { type ObjectFormat, type Oid, oid as checkedOid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { ContextBuilder, ContextStore } from "../snapshot/contexts.ts";
 import { closeFd, effectiveUid, O, openFd } from "../sys/mod.ts";
@@ -24,17 +24,17 @@ class World implements AsyncDisposable {
   readonly #ids = new ContextBuilder();
   #converter: Converter | null = null;
 
-  private constructor(readonly dir: TempDir) {}
+  private constructor(readonly dir: TempDir, readonly format: ObjectFormat) {}
 
-  static async make(): Promise<World> {
+  static async make(format: ObjectFormat = "sha1"): Promise<World> {
     const dir = await tempDir();
-    const world = new World(dir);
+    const world = new World(dir, format);
     for (const folder of ["repos", "gitdirs", "convert", "empty", "stores", "stores/s"]) {
       await Deno.mkdir(dir.at(folder));
     }
     await Deno.mkdir(world.layout.repo("r").dir);
     for (const gitDir of [world.layout.repo("r").userGitDir, world.layout.store("s").gitDir]) {
-      await git(["init", "-q", "--bare", gitDir]);
+      await git(["init", "-q", "--bare", `--object-format=${format}`, gitDir]);
     }
     return world;
   }
@@ -48,7 +48,7 @@ class World implements AsyncDisposable {
       id: "r",
       name: "test",
       storeId: "s",
-      objectFormat: "sha1",
+      objectFormat: this.format,
       baseCommitOid: "1".repeat(40) as Oid,
       uid: effectiveUid(),
       gid: 0,
@@ -126,6 +126,14 @@ Deno.test("converter: what a checkout writes, by id, many at once", async () => 
   // Nothing is left where git wrote.
   const lane = `${world.layout.repo("r").convertDir}/plain/work`;
   assert.deepEqual([...Deno.readDirSync(lane)], []);
+});
+
+Deno.test("converter: sha256 names", async () => {
+  await using world = await World.make("sha256");
+  const ident: Conversion = { ...CRLF, ident: true };
+  const id = await world.id("$Id$\n", ident);
+  assert.equal((await world.convert([id])).get(id), "$Id$\r\n".length + ": ".length + 64 + 1);
+  assert.match(await world.bytes(id), /^\$Id: [0-9a-f]{64} \$\r\n$/);
 });
 
 Deno.test("converter: one that fails fails alone", async () => {
