@@ -26,7 +26,7 @@ import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import type { Rebased } from "../mount/messages.ts";
-import { nextRoot, type Root } from "../repo/conversion.ts";
+import { type Root, rootOfNext } from "../repo/conversion.ts";
 import { folderStamp, indexStamp, isBusy, isTelling } from "../repo/head.ts";
 import type { Layout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
@@ -207,7 +207,8 @@ class HeadFollower {
       const difference = await treeDifference(source, from, to);
       imported += await importObjects(source, difference);
       await mounts.loadTrees(id, difference.treeOids, from, to);
-      root = await nextRoot(record, to, difference.attributeOids, { layout, signal });
+      const next = { treeOid: to, attributes: difference.attributeOids };
+      root = await rootOfNext(record, next, { layout, signal });
     }
     let rebased = await mounts.rebase(id, root.treeId);
     const { unheld } = rebased;

@@ -46,7 +46,7 @@ import {
 import { logger } from "../log.ts";
 import type { Switched } from "../mount/messages.ts";
 import { byteString, type RepoPath } from "../path.ts";
-import { nextRoot, type Root } from "../repo/conversion.ts";
+import { type Root, rootOfNext } from "../repo/conversion.ts";
 import type { Layout, RepoLayout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
@@ -183,7 +183,8 @@ class Switch {
     const { dir, changes, head, target } = this.#plan;
     await importObjects({ dir, viewDir: this.#paths.viewDir, objectFormat }, changes);
     await this.#parts.mounts.loadTrees(id, changes.treeOids, head.treeOid, target.treeOid);
-    return await nextRoot(this.#record, target.treeOid, changes.attributeOids, { layout });
+    const next = { treeOid: target.treeOid, attributes: changes.attributeOids };
+    return await rootOfNext(this.#record, next, { layout });
   }
 
   /** In words why not, where git has to decide. */

@@ -8,6 +8,7 @@ import { ERRNO, FsError } from "../errno.ts";
 import { type BaseId, isConverted, type Suffix, suffixOf } from "../git/base_id.ts";
 import type { HostPath } from "../path.ts";
 import { type Context, ContextReader } from "../snapshot/contexts.ts";
+import { CONVERTED_FOLDERS } from "./messages.ts";
 import { closeFd, newStat, O, openAt, openFd, statAt, statFd } from "../sys/mod.ts";
 
 /** Conversions of which it is remembered whether others may be made along with them. */
@@ -16,7 +17,8 @@ const FORMS_MAX = 1000;
 export class ConvertedFiles {
   readonly #dir: HostPath;
   readonly #contextsPath: HostPath;
-  #dirFd: number | null = null;
+  /** Of those that are there. */
+  readonly #dirFds = new Map<string, number>();
   #reader: ContextReader | null = null;
   readonly #filtered = new LRUCache<Suffix, boolean>({
     maxSize: FORMS_MAX,
@@ -38,8 +40,8 @@ export class ConvertedFiles {
     return context;
   }
 
-  /** A file that may be made because another one of its directory is: no driver runs for it. */
-  mayComeAlong(id: BaseId): boolean {
+  /** A driver makes it: who knows what, another time. */
+  isDriven(id: BaseId): boolean {
     const suffix = suffixOf(id);
     if (suffix === null) return false;
     let filtered = this.#filtered.get(suffix);
@@ -47,48 +49,46 @@ export class ConvertedFiles {
       filtered = (this.#contexts()?.conversion(suffix)?.filter ?? null) !== null;
       this.#filtered.set(suffix, filtered);
     }
-    return !filtered;
+    return filtered;
   }
 
   /** Undefined: it is not converted yet. */
   size(id: BaseId): number | undefined {
-    const dirFd = this.#folder();
-    if (dirFd === null || !isConverted(id)) return undefined;
-    try {
-      return statAt(dirFd, id, this.#stat).sizeBytes;
-    } catch {
-      return undefined;
-    }
+    return this.#inFolders(id, (dirFd) => statAt(dirFd, id, this.#stat).sizeBytes);
   }
 
   /** To be closed; undefined: it is not converted yet. */
   open(id: BaseId): { readonly fd: number; readonly sizeBytes: number } | undefined {
-    const dirFd = this.#folder();
-    if (dirFd === null) return undefined;
-    try {
+    return this.#inFolders(id, (dirFd) => {
       const fd = openAt(dirFd, id, O.RDONLY);
       return { fd, sizeBytes: statFd(fd, this.#stat).sizeBytes };
-    } catch {
-      return undefined;
-    }
+    });
   }
 
   close(): void {
-    if (this.#dirFd !== null) closeFd(this.#dirFd);
-    this.#dirFd = null;
+    for (const fd of this.#dirFds.values()) closeFd(fd);
+    this.#dirFds.clear();
     this.#reader?.close();
     this.#reader = null;
   }
 
-  /** Null: nothing was ever converted. */
-  #folder(): number | null {
-    if (this.#dirFd !== null) return this.#dirFd;
-    try {
-      this.#dirFd = openFd(this.#dir, O.RDONLY | O.DIRECTORY);
-    } catch {
-      // It comes with the first conversion.
+  #inFolders<T>(id: BaseId, take: (dirFd: number) => T): T | undefined {
+    if (!isConverted(id)) return undefined;
+    for (const folder of CONVERTED_FOLDERS) {
+      try {
+        return take(this.#folder(folder));
+      } catch (error) {
+        if (!(error instanceof FsError)) throw error;
+      }
     }
-    return this.#dirFd;
+    return undefined;
+  }
+
+  /** They come with the first conversion. Throws FsError. */
+  #folder(name: string): number {
+    const fd = this.#dirFds.get(name) ?? openFd(`${this.#dir}/${name}`, O.RDONLY | O.DIRECTORY);
+    this.#dirFds.set(name, fd);
+    return fd;
   }
 
   #contexts(): ContextReader | null {

@@ -55,9 +55,10 @@ async function harness() {
     trees: () => [treeId],
     /** As main does, and then says. */
     converted: (files: readonly (readonly [BaseId, string | null])[]): string[] => {
-      Deno.mkdirSync(convertedDir, { recursive: true });
       for (const [name, text] of files) {
-        if (text !== null) Deno.writeTextFileSync(`${convertedDir}/${name}`, text);
+        const folder = `${convertedDir}/${objects.isDriven(name) ? "kept" : "made"}`;
+        Deno.mkdirSync(folder, { recursive: true });
+        if (text !== null) Deno.writeTextFileSync(`${folder}/${name}`, text);
       }
       return objects.accept({
         kind: "converted",
@@ -137,7 +138,8 @@ Deno.test("converted: what is ready in the directory comes along, but for driver
   assert.equal(h.objects.size(id(A), h.trees), undefined);
   assert.equal(h.objects.size(id(D, driven("d")), h.trees), undefined);
   assert.deepEqual(h.asked.slice(1), [{ kind: "convert", ids: [id(D, driven("d"))] }]);
-  h.converted([[id(A), "a"], [id(B), "bb"]]);
+  h.converted([[id(A), "a"], [id(B), "bb"], [id(D, driven("d")), "ddd"]]);
+  assert.equal(h.read(id(D, driven("d"))), "ddd");
   const known = h.objects.sizesAtHand([id(A), id(B), id(C), A, B]);
   assert.deepEqual([...known].sort(), [[A, 1], [id(A), 1], [B, 1], [id(B), 2]].sort());
 });

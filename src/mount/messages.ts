@@ -37,6 +37,9 @@ export interface MountConfig {
   readonly stateRoot: string;
 }
 
+/** Below `convertedDir`: what git makes by itself, and what drivers have made. */
+export const CONVERTED_FOLDERS = ["made", "kept"] as const;
+
 /** First message to the worker, with the port in the transfer list. */
 export interface StartMount {
   readonly kind: "start";

@@ -26,6 +26,7 @@ import type { BaseStore } from "../snapshot/store.ts";
 import { closeFd, O, openFd, preadFull } from "../sys/mod.ts";
 import { Directory } from "../vfs/directory.ts";
 import { type Objects, waitKey } from "../vfs/objects.ts";
+import { ConvertAhead } from "./convert_ahead.ts";
 import type { ConvertedFiles } from "./converted.ts";
 import type { MountCommand, MountEvent } from "./messages.ts";
 
@@ -45,8 +46,6 @@ const SPOOLS_MAX = 32;
 const FAILED_MS = 5_000;
 /** Trees kept as they came: the base has them, unless its disk is full. */
 const RAW_BYTES_MAX = 1024 * 1024;
-/** Files of one directory that are converted together. */
-const CONVERTED_AT_ONCE = 1000;
 
 interface SpoolReader {
   readonly fd: number;
@@ -59,6 +58,10 @@ export class PortObjects implements Objects {
   readonly #packs: PackReader;
   readonly #format: ObjectFormat;
   readonly #converted: ConvertedFiles;
+  readonly #ahead = new ConvertAhead({
+    directoryAtHand: (treeId) => this.directoryAtHand(treeId),
+    stateOf: (id) => this.#conversionState(id),
+  });
   readonly #ask: (event: MountEvent) => void;
   readonly #now: () => number;
   readonly #directories = new LRUCache<BaseId, Directory>({
@@ -168,6 +171,10 @@ export class PortObjects implements Objects {
 
   heldSize(blobId: BaseId): number | undefined {
     return isConverted(blobId) ? this.sizeAtHand(blobId) : this.#packs.keptSize(blobId);
+  }
+
+  isDriven(blobId: BaseId): boolean {
+    return this.#converted.isDriven(blobId);
   }
 
   keepSize(blobId: BaseId, sizeBytes: number): void {
@@ -376,7 +383,7 @@ export class PortObjects implements Objects {
       this.#waiting.set(key, (this.#waiting.get(key) ?? new Set()).add(id));
       return;
     }
-    const ids = [id, ...this.#readyBeside(id, treeIds().at(-1))];
+    const ids = this.#ahead.with(id, treeIds());
     for (const each of ids) this.#asked.add(convertKey(each));
     this.#ask({ kind: "convert", ids });
   }
@@ -388,18 +395,13 @@ export class PortObjects implements Objects {
       this.#packs.size(oid) !== undefined;
   }
 
-  /** Who looks at one file of a directory looks at the next. */
-  #readyBeside(id: BaseId, treeId: BaseId | undefined): BaseId[] {
-    const entries = treeId === undefined ? [] : this.directoryAtHand(treeId)?.entries ?? [];
-    const ready = new Set<BaseId>();
-    for (const { kind, oid: other } of entries) {
-      if (ready.size === CONVERTED_AT_ONCE) break;
-      if (kind === "directory" || other === id || !isConverted(other)) continue;
-      if (this.#asked.has(convertKey(other)) || this.#failed.has(convertKey(other))) continue;
-      if (!this.#converted.mayComeAlong(other) || this.sizeAtHand(other) !== undefined) continue;
-      if (this.#isHere(plainOid(other))) ready.add(other);
+  #conversionState(id: BaseId): "ready" | "missing" | "other" {
+    const key = convertKey(id);
+    if (this.#asked.has(key) || this.#failed.has(key) || this.#converted.isDriven(id)) {
+      return "other";
     }
-    return [...ready];
+    if (this.sizeAtHand(id) !== undefined) return "other";
+    return this.#isHere(plainOid(id)) ? "ready" : "missing";
   }
 
   #acceptConverted(ids: readonly string[], sizes: Float64Array): string[] {

@@ -121,7 +121,26 @@ export async function rootOfIndex(
   return { treeId, conversion: "some" };
 }
 
-/** As rootOfIndex, of any tree that the user's git has. */
+/**
+ * Of a tree that is to come beneath a work tree, and that the user's git has: as a checkout would
+ * convert it now. `attributes`: attributes files that it has over the base. Throws Failure, GitError.
+ */
+export async function rootOfNext(
+  record: RepoRecord,
+  next: { readonly treeOid: Oid; readonly attributes: readonly Oid[] },
+  { layout, signal }: Pick<RootOptions, "layout" | "signal">,
+): Promise<Root> {
+  const { treeOid, attributes } = next;
+  const owners = await ownersGitOf(record, layout);
+  const config = await readConversionConfig(owners, signal);
+  const options = { layout, owners, config, ...(signal === undefined ? {} : { signal }) };
+  const plain = record.baseConversion === "none"
+    ? await stillPlain(record, treeOid, attributes, options)
+    : null;
+  return plain ?? await rootOf(record, treeOid, options);
+}
+
+/** As rootOfIndex, with an index of our own. */
 async function rootOf(
   repo: ConvertedRepo,
   treeOid: Oid,
@@ -142,10 +161,7 @@ async function rootOf(
   }
 }
 
-/**
- * Of a commit after one of which nothing mattered: null when that may have changed. `attributes`:
- * attributes files that are new in it.
- */
+/** Of a tree after one of which nothing mattered: null when that may have changed. */
 async function stillPlain(
   repo: ConvertedRepo,
   treeOid: Oid,
@@ -155,25 +171,6 @@ async function stillPlain(
   if (await mattersEverywhere(options.owners, options.config)) return null;
   if (await haveWords(repo, attributes, options)) return null;
   return { treeId: treeOid, conversion: "none" };
-}
-
-/**
- * Of the commit that comes after a repository's base, as a checkout of it would convert now.
- * `attributes`: attributes files that it has over the base. Throws Failure, GitError.
- */
-export async function nextRoot(
-  record: RepoRecord,
-  treeOid: Oid,
-  attributes: readonly Oid[],
-  { layout, signal }: Pick<RootOptions, "layout" | "signal">,
-): Promise<Root> {
-  const owners = await ownersGitOf(record, layout);
-  const config = await readConversionConfig(owners, signal);
-  const options = { layout, owners, config, ...(signal === undefined ? {} : { signal }) };
-  const plain = record.baseConversion === "none"
-    ? await stillPlain(record, treeOid, attributes, options)
-    : null;
-  return plain ?? await rootOf(record, treeOid, options);
 }
 
 async function keep(repo: ConvertedRepo, rows: ContextBuilder, layout: Layout): Promise<void> {

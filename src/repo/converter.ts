@@ -17,8 +17,9 @@
  *     tree without following a link, a regular file of the owner's, and then copied. The owner
  *     cannot reach the copy.
  *  2. A file in `converted/` is complete (it is renamed), and never changes.
- *  3. They are of this boot: nothing was synced, and a power failure may have cut them. Another
- *     boot makes them anew.
+ *  3. What git makes by itself is in `made/`, and of this boot: nothing is synced, a power failure
+ *     may cut it, and another boot makes it anew. What a driver has made is in `kept/`, and is on
+ *     the disk before it is told: another time the driver may make something else, or nothing.
  */
 
 import { messageOf } from "../failure.ts";
@@ -33,7 +34,7 @@ import {
 import { attributesLine, type Conversion } from "../git/conversion.ts";
 import { makeFolder, readTextIfExists, removeTree, writeFileAtomically } from "../git/files.ts";
 import { logger } from "../log.ts";
-import type { HostPath } from "../path.ts";
+import { CONVERTED_FOLDERS } from "../mount/messages.ts";
 import { ContextReader } from "../snapshot/contexts.ts";
 import {
   bootId,
@@ -70,6 +71,17 @@ interface Wanted {
   alone: boolean;
 }
 
+/** Below `converted/`, of each lane. */
+const FOLDERS = { plain: CONVERTED_FOLDERS[0], drivers: CONVERTED_FOLDERS[1] } as const;
+
+/** Where a file is copied to. */
+interface Taken {
+  readonly folder: string;
+  readonly name: string;
+  /** It is on the disk when it is there. */
+  readonly durable: boolean;
+}
+
 /** Files of one run. */
 const FILES_MAX = 1000;
 const COPY_BYTES = 1024 * 1024;
@@ -95,7 +107,7 @@ export class Converter {
   constructor(options: ConverterOptions) {
     this.#options = options;
     const { signal } = this.#stopping;
-    const prepare = async (name: string) => {
+    const prepare = async (name: keyof typeof FOLDERS) => {
       // Once: what one lane has made stays when the other begins.
       this.#folder ??= forgetOtherBoots(options.record, options.layout);
       await this.#folder.catch((error) => {
@@ -105,8 +117,8 @@ export class Converter {
       return await prepareDir(name, options);
     };
     this.#lanes = {
-      plain: new Lane(() => prepare("plain"), options, signal),
-      drivers: new Lane(() => prepare("drivers"), options, signal),
+      plain: new Lane("plain", () => prepare("plain"), options, signal),
+      drivers: new Lane("drivers", () => prepare("drivers"), options, signal),
     };
   }
 
@@ -138,6 +150,7 @@ export class Converter {
 }
 
 class Lane {
+  readonly #name: keyof typeof FOLDERS;
   readonly #prepare: () => Promise<CheckoutDir>;
   readonly #options: ConverterOptions;
   readonly #signal: AbortSignal;
@@ -148,10 +161,12 @@ class Lane {
   #work: Promise<void> | null = null;
 
   constructor(
+    name: keyof typeof FOLDERS,
     prepare: () => Promise<CheckoutDir>,
     options: ConverterOptions,
     signal: AbortSignal,
   ) {
+    this.#name = name;
     this.#prepare = prepare;
     this.#options = options;
     this.#signal = signal;
@@ -210,7 +225,8 @@ class Lane {
 
   async #run(dir: CheckoutDir, batch: readonly Wanted[]): Promise<Converted[]> {
     const { layout, record } = this.#options;
-    const { convertedDir } = layout.repo(record.id);
+    const folder = `${layout.repo(record.id).convertedDir}/${FOLDERS[this.#name]}`;
+    const durable = this.#name === "drivers";
     const { conversion } = batch[0] as Wanted;
     const owner = dir.owners.owner?.uid ?? effectiveUid();
     const patience = conversion.filter === null ? null : this.#beginPatience();
@@ -223,7 +239,7 @@ class Lane {
         const name = written.get(fileOf(wanted).path);
         const size = name === undefined
           ? -1
-          : await takeFile(workFd, name, owner, convertedDir, wanted.id);
+          : await takeFile(workFd, name, owner, { folder, name: wanted.id, durable });
         if (size < 0) this.#tell([wanted], "git has not written it");
         if (converted.push([wanted.id, size]) % FILES_PER_TURN === 0) await turn();
       }
@@ -295,15 +311,14 @@ async function prepareDir(
 }
 
 /**
- * Copies what the owner's git has written to `folder/name`; its size, or -1: it is not what it
- * should be. Throws FsError.
+ * Copies what the owner's git has written; its size, or -1: it is not what it should be. Throws
+ * FsError.
  */
 export async function takeFile(
   workFd: number,
   temporary: string,
   ownerUid: number,
-  folder: HostPath,
-  name: string,
+  to: Taken,
 ): Promise<number> {
   let from: number;
   try {
@@ -316,13 +331,13 @@ export async function takeFile(
     const { mode, uid } = ownedStatFd(from);
     if ((mode & S_IFMT) !== S_IFREG || uid !== ownerUid) return -1;
     unlinkAt(workFd, temporary);
-    return await copyTo(from, folder, name);
+    return await copyTo(from, to);
   } finally {
     closeFd(from);
   }
 }
 
-async function copyTo(from: number, folder: HostPath, name: string): Promise<number> {
+async function copyTo(from: number, { folder, name, durable }: Taken): Promise<number> {
   const path = `${folder}/${name}`;
   const temporary = `${path}.new`;
   const to = openFd(temporary, O.WRONLY | O.CREAT | O.TRUNC, 0o600);
@@ -337,6 +352,7 @@ async function copyTo(from: number, folder: HostPath, name: string): Promise<num
       if (count < buffer.length) break;
       if (done % TURN_BYTES === 0) await turn();
     }
+    if (durable) await sync(temporary);
     Deno.renameSync(temporary, path);
     return done;
   } finally {
@@ -349,13 +365,20 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve));
 }
 
-/** Before a mount: what was converted in another boot goes. */
+/** Not on this thread, which would wait for the disk. */
+async function sync(path: string): Promise<void> {
+  using file = await Deno.open(path, { read: true, write: true });
+  await file.sync();
+}
+
+/** Makes the folders; what was made in another boot goes. Before a mount that has some. */
 export async function forgetOtherBoots({ id }: RepoRecord, layout: Layout): Promise<void> {
   const { convertedDir } = layout.repo(id);
   const path = `${convertedDir}/boot`;
   const written = await readTextIfExists(path);
   if (written === bootId()) return;
-  await removeTree(convertedDir);
   await makeFolder(convertedDir, 0o700);
+  await removeTree(`${convertedDir}/${FOLDERS.plain}`);
+  for (const folder of Object.values(FOLDERS)) await makeFolder(`${convertedDir}/${folder}`, 0o700);
   await writeFileAtomically(path, bootId(), 0o600);
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { git, run, type TempDir, tempDir, waitFor } from "../../tests/support/run.ts";
 import { type BaseId, baseIdOf } from "../git/base_id.ts";
 import { type Conversion, formOf, suffixOfForm } from "../git/conversion.ts";
-import { type Oid, oid as checkedOid } from "../git/oid.ts";
+import { type ObjectFormat, type Oid, oid as checkedOid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { ContextBuilder, ContextStore } from "../snapshot/contexts.ts";
 import { closeFd, effectiveUid, O, openFd } from "../sys/mod.ts";
@@ -24,17 +24,17 @@ class World implements AsyncDisposable {
   readonly #ids = new ContextBuilder();
   #converter: Converter | null = null;
 
-  private constructor(readonly dir: TempDir) {}
+  private constructor(readonly dir: TempDir, readonly format: ObjectFormat) {}
 
-  static async make(): Promise<World> {
+  static async make(format: ObjectFormat = "sha1"): Promise<World> {
     const dir = await tempDir();
-    const world = new World(dir);
+    const world = new World(dir, format);
     for (const folder of ["repos", "gitdirs", "convert", "empty", "stores", "stores/s"]) {
       await Deno.mkdir(dir.at(folder));
     }
     await Deno.mkdir(world.layout.repo("r").dir);
     for (const gitDir of [world.layout.repo("r").userGitDir, world.layout.store("s").gitDir]) {
-      await git(["init", "-q", "--bare", gitDir]);
+      await git(["init", "-q", "--bare", `--object-format=${format}`, gitDir]);
     }
     return world;
   }
@@ -48,7 +48,7 @@ class World implements AsyncDisposable {
       id: "r",
       name: "test",
       storeId: "s",
-      objectFormat: "sha1",
+      objectFormat: this.format,
       baseCommitOid: "1".repeat(40) as Oid,
       uid: effectiveUid(),
       gid: 0,
@@ -95,7 +95,9 @@ class World implements AsyncDisposable {
   }
 
   async bytes(id: BaseId): Promise<string> {
-    return await Deno.readTextFile(`${this.layout.repo("r").convertedDir}/${id}`);
+    const { convertedDir } = this.layout.repo("r");
+    const made = await Deno.readTextFile(`${convertedDir}/made/${id}`).catch(() => null);
+    return made ?? await Deno.readTextFile(`${convertedDir}/kept/${id}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -124,6 +126,14 @@ Deno.test("converter: what a checkout writes, by id, many at once", async () => 
   // Nothing is left where git wrote.
   const lane = `${world.layout.repo("r").convertDir}/plain/work`;
   assert.deepEqual([...Deno.readDirSync(lane)], []);
+});
+
+Deno.test("converter: sha256 names", async () => {
+  await using world = await World.make("sha256");
+  const ident: Conversion = { ...CRLF, ident: true };
+  const id = await world.id("$Id$\n", ident);
+  assert.equal((await world.convert([id])).get(id), "$Id$\r\n".length + ": ".length + 64 + 1);
+  assert.match(await world.bytes(id), /^\$Id: [0-9a-f]{64} \$\r\n$/);
 });
 
 Deno.test("converter: one that fails fails alone", async () => {
@@ -166,19 +176,22 @@ Deno.test("converter: a driver that hangs holds up nothing that needs none", asy
 
 Deno.test("converter: what a power failure may have cut is made anew", async () => {
   await using world = await World.make();
+  await world.configure("filter.up.smudge", "tr a-z A-Z");
   const id = await world.id("a\n", CRLF);
-  await world.convert([id]);
+  const driven = await world.id("a\n", by("up", "x"));
+  await world.convert([id, driven]);
   const { convertedDir } = world.layout.repo("r");
   await forgetOtherBoots(world.record, world.layout);
   assert.equal(await world.bytes(id), "a\r\n", "of this boot");
   await Deno.writeTextFile(`${convertedDir}/boot`, "another");
   await forgetOtherBoots(world.record, world.layout);
   await assert.rejects(world.bytes(id), Deno.errors.NotFound);
+  assert.equal(await world.bytes(driven), "A\n", "which is on the disk");
 });
 
 Deno.test("converter: a hostile work tree gives nothing but files of its owner", async () => {
   await using dir = await tempDir();
-  const [work, out] = [dir.at("work"), dir.at("out") as HostPath];
+  const [work, out] = [dir.at("work"), dir.at("out")];
   await Deno.mkdir(work);
   await Deno.mkdir(out);
   await Deno.writeTextFile(dir.at("secret"), "secret");
@@ -189,19 +202,20 @@ Deno.test("converter: a hostile work tree gives nothing but files of its owner",
   await run("mkfifo", [`${work}/fifo`]);
   const fd = openFd(work, O.RDONLY | O.DIRECTORY | O.NOFOLLOW);
   const uid = effectiveUid();
+  const to = { folder: out, durable: false };
   try {
     for (const name of ["link", "folder", "folder-link", "fifo", "absent"]) {
-      assert.equal(await takeFile(fd, name, uid, out, "x"), -1, name);
+      assert.equal(await takeFile(fd, name, uid, { ...to, name: "x" }), -1, name);
     }
-    assert.equal(await takeFile(fd, "file", uid + 1, out, "x"), -1, "somebody else's");
+    assert.equal(await takeFile(fd, "file", uid + 1, { ...to, name: "x" }), -1, "somebody else's");
     assert.deepEqual([...Deno.readDirSync(out)], []);
-    assert.equal(await takeFile(fd, "file", uid, out, "x"), 4);
+    assert.equal(await takeFile(fd, "file", uid, { ...to, name: "x" }), 4);
     assert.equal(await Deno.readTextFile(`${out}/x`), "good");
     assert.equal((Deno.statSync(`${out}/x`).mode ?? 0) & 0o777, 0o600);
     // Another directory in its place is never looked at: the descriptor is the first one's.
     await Deno.rename(work, dir.at("moved"));
     await Deno.symlink("/etc", work);
-    assert.equal(await takeFile(fd, "passwd", uid, out, "y"), -1);
+    assert.equal(await takeFile(fd, "passwd", uid, { ...to, name: "y" }), -1);
     assert.throws(() => openFd(work, O.RDONLY | O.DIRECTORY | O.NOFOLLOW));
   } finally {
     closeFd(fd);
@@ -218,7 +232,11 @@ Deno.test("converter: a big file is copied in turns", async () => {
   let turns = 0;
   const timer = setInterval(() => turns++, 0);
   try {
-    const size = await takeFile(fd, "file", effectiveUid(), dir.at("out") as HostPath, "x");
+    const size = await takeFile(fd, "file", effectiveUid(), {
+      folder: dir.at("out"),
+      name: "x",
+      durable: true,
+    });
     assert.equal(size, bytes.length);
     assert.ok(turns > 0);
     assert.deepEqual(await Deno.readFile(dir.at("out", "x")), bytes);

@@ -28,7 +28,9 @@
  *         view/                           private bare directory for object reads, with what was
  *                                         imported from the user's git directory
  *         shallow                   0600  lines of the store's that the user's shallow file was given
- *         converted/                0700  files as a checkout writes them, by id; of this boot only
+ *         converted/                0700  files as a checkout writes them, by id
+ *           made/                   0700  by git alone; only those of this boot
+ *           kept/                   0700  by drivers
  *         contexts/                 0700  what ids with a suffix mean (src/snapshot/contexts.ts)
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
  *         switch.json               0600  a switch is under way (switch_intent.ts)

@@ -25,6 +25,9 @@ export interface Objects {
   /** Size of what can be shown without a fetch, and stays; undefined: a fetch or a conversion. */
   heldSize(blobId: BaseId): number | undefined;
 
+  /** A driver of the owner makes it: another time it may make something else, or nothing. */
+  isDriven(blobId: BaseId): boolean;
+
   /** A size that was shown: it is never unknown again. */
   keepSize(blobId: BaseId, sizeBytes: number): void;
 

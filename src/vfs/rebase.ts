@@ -20,7 +20,8 @@
  *  1. After each step, in memory and on the disk, everything shows as before. So a kill, a failure
  *     or another rebase at any point leaves a right view, and the next one goes on from there.
  *  2. Between looking and writing nobody else has a turn: what a step is made of is looked at anew.
- *  3. What is released is in a pack here: nothing depends on a remote that did not before.
+ *  3. What is released is in a pack here, and git alone makes of it what is shown: nothing depends
+ *     on a remote or on a driver that did not before.
  *
  * It costs what differs between the trees and what the overlay holds in directories of the new one.
  */
@@ -238,13 +239,14 @@ export class Rebase {
     }
   }
 
-  /** Size of what the new tree shows; undefined: it would need a fetch, or cannot be converted. */
+  /** Size of what the new tree shows; undefined: it needs a fetch or a driver, or it fails. */
   *#heldSize(id: BaseId, tree: BaseId): Steps<number | undefined> {
     const { objects } = this.#view;
     const oid = plainOid(id);
     const held = objects.heldSize(oid);
     if (held === undefined && this.unheld.length < UNHELD_MAX) this.unheld.push(oid);
     if (held === undefined || !isConverted(id)) return held;
+    if (objects.isDriven(id)) return undefined;
     for (;;) {
       try {
         const size = objects.size(id, () => [tree]);

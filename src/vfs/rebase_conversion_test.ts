@@ -67,3 +67,12 @@ Deno.test("a converted file of the same size and other bytes is not released", (
   lab.rebase({ f: new Shout("four") });
   assert.equal(lab.driver.with("f", (nodeid) => lab.driver.read(nodeid)), "four");
 });
+
+Deno.test("what a driver makes is not released: the bytes are nowhere else", () => {
+  using lab = new Lab({ f: "one" });
+  overwrite(lab.driver, "f", "TWO!");
+  lab.objects.driven.add(baseIdOf(blobOid("two"), SHOUTED));
+  lab.rebase({ f: new Shout("two") });
+  lab.world.overlay.sync(null, { dataOnly: false });
+  assert.equal(lab.world.overlay.upper.inos().length, 1);
+});

@@ -35,6 +35,7 @@ export class FakeObjects implements Objects {
   readonly contents = new Map<BaseId, Uint8Array<ArrayBuffer>>();
   /** Needs that fail with EIO. */
   readonly failing = new Set<string>();
+  readonly driven = new Set<BaseId>();
   /** Needs asked for, with the trees that came along. */
   readonly asked: { readonly key: string; readonly trees: readonly BaseId[] }[] = [];
   readonly released: BaseId[] = [];
@@ -80,6 +81,10 @@ export class FakeObjects implements Objects {
 
   heldSize(oid: BaseId): number | undefined {
     return this.contents.get(oid)?.length;
+  }
+
+  isDriven(oid: BaseId): boolean {
+    return this.driven.has(oid);
   }
 
   keepSize(oid: BaseId, sizeBytes: number): void {
