@@ -5,8 +5,8 @@
  * between the daemon is killed in the middle of a rebase. At the end both have pushed: the remotes
  * are equal and whole, and a plain clone of the mount's has its tree.
  *
- * On a generated repository, and with AFS_RUN_E2E_TESTS=1 on that of AFS_E2E_REPO (what is pushed to
- * is a copy of its branch).
+ * On a generated repository, and with AFS_RUN_E2E_TESTS=1 on that of AFS_E2E_REPO (what is pushed
+ * to is a copy of its branch).
  */
 
 import assert from "node:assert/strict";
