@@ -103,6 +103,13 @@ export class Daemon {
     );
   }
 
+  /** `switch`; how long it took. */
+  async switchTo(branch: string): Promise<number> {
+    const args = ["switch", branch, this.mountPoint];
+    const options = { clearEnv: true, env: this.env, cwd: "/", timeoutMs: GUARD_MS };
+    return (await run(this.#program, args, options)).durationMs;
+  }
+
   /** Waits until the history has come in, or has failed to: then it says so. */
   async historyIsHere(): Promise<void> {
     const history = await waitFor(

@@ -26,5 +26,17 @@ export const GIT_FIGURES = {
     aim: { of: "max", atMost: 10 },
   },
   switchBack: { title: "`git switch` back / clone", unit: "ms" },
+  switchAfs: {
+    title: "`afs switch` to a commit about 500 files away / `git switch` in the clone",
+    unit: "ms",
+    aim: { of: "median", atMost: 100 },
+  },
+  switchAfsRequests: {
+    title: "`afs switch` to a commit about 500 files away: requests",
+    unit: "count",
+    aim: { of: "max", atMost: 0 },
+  },
+  switchAfsStatus: { title: "`git status` after it / clone", unit: "ms" },
+  switchAfsBack: { title: "`afs switch` back / `git switch` in the clone", unit: "ms" },
   log: { title: "`git log -1` / clone", unit: "ms" },
 } as const satisfies Record<string, Figure>;

@@ -1,7 +1,7 @@
 /** Git's own commands in a mount that nobody has read, and in a clone with the whole history. */
 
 import { acquire, type Bench, goCold, removeTree } from "../bench.ts";
-import { GUARD_MS } from "../afs.ts";
+import { type Daemon, GUARD_MS } from "../afs.ts";
 import type { FigureId } from "../figures.ts";
 import { REPO_NAME, scatteredFiles } from "../repository.ts";
 import { resetTraffic, settledTraffic } from "../server.ts";
@@ -21,7 +21,7 @@ export async function measureGit(bench: Bench, round: number): Promise<void> {
   const { daemon } = await acquire(bench);
   await goCold(bench);
   try {
-    await new Commands(bench, daemon.mountPoint, clone, round).measure();
+    await new Commands(bench, daemon, clone, round).measure();
   } finally {
     await daemon.stop();
     await removeTree(clone);
@@ -31,13 +31,15 @@ export async function measureGit(bench: Bench, round: number): Promise<void> {
 /** The same commands on both sides, by turns. */
 class Commands {
   readonly #bench: Bench;
+  readonly #daemon: Daemon;
   readonly #mountPoint: string;
   readonly #clone: string;
   readonly #files: readonly string[];
 
-  constructor(bench: Bench, mountPoint: string, clone: string, round: number) {
+  constructor(bench: Bench, daemon: Daemon, clone: string, round: number) {
     this.#bench = bench;
-    this.#mountPoint = mountPoint;
+    this.#daemon = daemon;
+    this.#mountPoint = daemon.mountPoint;
     this.#clone = clone;
     const files = scatteredFiles(bench.repository, 4 * CHANGED_FILES, round + 1);
     this.#files = files.filter((path) => /^[\w./-]+$/.test(path) && !path.includes(".git"));
@@ -51,7 +53,9 @@ class Commands {
     await this.#run("diff", [["diff"]]);
     await this.#run("stash", [["stash", "--quiet"], ["stash", "pop", "--quiet"]]);
     await this.#run("reset", [["reset", "--quiet", "--hard"]]);
-    await this.#switch();
+    const far = await this.#farCommit();
+    await this.#switchAfs(far);
+    await this.#switch(far);
     for (let i = 0; i < WARM_PASSES; i++) await this.#run("log", [["log", "-1"]]);
   }
 
@@ -62,8 +66,28 @@ class Commands {
     await this.#run("commit", [["commit", "--quiet", "-m", "one"]]);
   }
 
-  async #switch(): Promise<void> {
-    const far = await this.#farCommit();
+  /** Before git does it: nobody has read what differs. */
+  async #switchAfs(far: string): Promise<void> {
+    const { recorder, server } = this.#bench;
+    const to = async (id: FigureId, branch: string) => {
+      await resetTraffic(server.control);
+      const ms = await this.#daemon.switchTo(branch);
+      const seen = await settledTraffic(server.control);
+      recorder.afs(id, ms, seen);
+      const args = ["-C", this.#clone, "switch", "--quiet", branch];
+      recorder.plain(id, (await git(args, { timeoutMs: GUARD_MS })).durationMs);
+      await this.#run("switchAfsStatus", [["status"]]);
+      return seen.requests;
+    };
+    const { stdout } = await git(["-C", this.#clone, "symbolic-ref", "--short", "HEAD"]);
+    for (const side of [this.#mountPoint, this.#clone]) {
+      await git(["-C", side, "branch", "far", far]);
+    }
+    recorder.afs("switchAfsRequests", await to("switchAfs", "far"));
+    await to("switchAfsBack", stdout.trim());
+  }
+
+  async #switch(far: string): Promise<void> {
     const requests = await this.#run("switchGit", [["switch", "--quiet", "--detach", far]]);
     this.#bench.recorder.afs("switchRequests", requests);
     await this.#run("switchBack", [["switch", "--quiet", "-"]]);
