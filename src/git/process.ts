@@ -11,7 +11,8 @@
  *  4. Files that git makes are 0644 or 0444 and folders 0755, whatever this process's umask is.
  *
  * A user's git directory is hostile input: commands there run with `owner`, never as this process's
- * own user when the two differ, and without this user's configuration.
+ * own user when the two differ, and without this user's configuration. Where the owner's own counts
+ * (attributes.ts, checkout.ts), `env` says where it is.
  */
 
 import { Failure, messageOf } from "../failure.ts";
