@@ -32,7 +32,7 @@ import { Malformed, RequestReader } from "./decode.ts";
 import { ReplyWriter } from "./encode.ts";
 import { type Filesystem, Parked } from "./filesystem.ts";
 import { negotiateFlags } from "./init_flags.ts";
-import { invalInode } from "./notify.ts";
+import { invalAttributes, invalInode } from "./notify.ts";
 import type { Handled, OpContext } from "./op.ts";
 import { OPS, UNANSWERED } from "./ops.ts";
 
@@ -222,6 +222,12 @@ export class Session {
   invalidateListing(nodeid: number): void {
     // ENOENT: it has forgotten the directory itself.
     this.#options.device.write(invalInode(nodeid));
+  }
+
+  /** The kernel asks for a file's attributes when it needs them next. It waits for nobody. */
+  invalidateAttributes(nodeid: number): void {
+    // ENOENT: it has forgotten the file.
+    this.#options.device.write(invalAttributes(nodeid));
   }
 
   #receive(length: number): void {

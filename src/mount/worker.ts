@@ -85,6 +85,7 @@ function serve({ config, eventFd, port, requests, ...shared }: StartMount): void
     objects = new PortObjects(base, packs, config.objectFormat, converted, tell);
     filesystem = filesystemOf(config, objects, overlay, {
       invalidateListing: (nodeid) => session.invalidateListing(nodeid),
+      invalidateAttributes: (nodeid) => session.invalidateAttributes(nodeid),
       wakeSoon: (key) => {
         soon.push(key);
         // The loop would sleep.
@@ -167,7 +168,10 @@ function filesystemOf(
   config: MountConfig,
   objects: PortObjects,
   overlay: Overlay,
-  loop: Pick<MergedFilesystemOptions, "invalidateListing" | "wakeSoon">,
+  loop: Pick<
+    MergedFilesystemOptions,
+    "invalidateListing" | "invalidateAttributes" | "wakeSoon"
+  >,
 ): MergedFilesystem {
   return new MergedFilesystem({
     objects,

@@ -21,6 +21,11 @@
  *
  * A file whose content changes is noted before its first byte does, and again only after a token
  * was given out: a write costs one comparison of numbers then.
+ *
+ * A process whose write was answered may be kept waiting before the kernel, in its name, puts the
+ * new attributes in the place of the old ones (fs/fuse/file.c, fuse_write_update_attr). A git that
+ * hears of the path in that moment would see the old ones, and believe the file with a token that is
+ * newer than the write. So before an answer the kernel forgets the attributes of what was noted.
  */
 
 import { CHANGED } from "../overlay/journal.ts";
@@ -37,6 +42,8 @@ const EVERYTHING = "/";
 const UNREAD = "u";
 /** A longer answer costs git more than looking at everything. */
 const PATHS_MAX = 50_000;
+/** So many noted files are looked through for those that the kernel has forgotten. */
+const WRITTEN_MAX = 10_000;
 
 /** Rows to be written, and the nodes that need none from then on. */
 export class Notes {
@@ -109,6 +116,9 @@ interface NamePlace {
 
 export class Monitor {
   readonly #view: View;
+  /** Node ids of files that were noted since the last answer. */
+  readonly #written = new Set<number>();
+  #writtenMax = WRITTEN_MAX;
 
   constructor(view: View) {
     this.#view = view;
@@ -125,6 +135,16 @@ export class Monitor {
 
   note(node: Node): void {
     node.notedAt = this.#journal.sequence;
+    if (!node.isDirectory) this.#written.add(node.nodeid);
+    if (this.#written.size > this.#writtenMax) this.#forgetGone();
+  }
+
+  /** Nobody sees attributes of what the kernel does not know. */
+  #forgetGone(): void {
+    for (const nodeid of this.#written) {
+      if (this.#view.nodes.get(nodeid) === undefined) this.#written.delete(nodeid);
+    }
+    this.#writtenMax = 2 * this.#written.size + WRITTEN_MAX;
   }
 
   /** Before bytes of a file change that are in no row. Throws FsError. */
@@ -185,11 +205,14 @@ export class Monitor {
   answer(token: string): Uint8Array<ArrayBuffer> {
     const paths = this.changedSince(token);
     const next = paths === null ? `${this.#journal.issue()}${UNREAD}` : this.#journal.issue();
+    // They are noted again from here on.
+    this.#written.clear();
     return bytesOf([next, ...paths ?? [EVERYTHING]].map((part) => `${part}\0`).join(""));
   }
 
   /** What an answer names; null: everything. Throws Parked. */
   changedSince(token: string): Set<string> | null {
+    for (const nodeid of this.#written) this.#view.options.invalidateAttributes(nodeid);
     const isUnread = token.endsWith(UNREAD);
     const rows = this.#journal.since(isUnread ? token.slice(0, -UNREAD.length) : token);
     const paths = rows === null ? null : this.#paths(rows);

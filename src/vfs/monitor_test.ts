@@ -107,6 +107,27 @@ function changesOf(work: (sh: ReturnType<typeof shell>) => void, before = () => 
   return ask(filesystem, token).paths;
 }
 
+Deno.test("before an answer the kernel forgets the attributes of what was written", () => {
+  using world = worldOf();
+  const { filesystem, stale } = world;
+  const sh = shell(filesystem);
+  const file = walk(filesystem, "src/main");
+  const told = () => stale.splice(0);
+  let { token } = ask(filesystem, firstToken(WORLD_ID));
+  assert.deepEqual(told(), []);
+  for (let i = 0; i < 2; i++) {
+    sh.write("src/main", "a");
+    sh.write("src/main", "b");
+    assert.deepEqual(told(), []);
+    const answer = ask(filesystem, token);
+    assert.deepEqual(answer.paths, ["src/main"]);
+    assert.deepEqual(told(), [file]);
+    ({ token } = answer);
+  }
+  assert.deepEqual(ask(filesystem, token).paths, []);
+  assert.deepEqual(told(), []);
+});
+
 Deno.test("nothing changed: a token and no path, again and again", () => {
   using world = worldOf();
   const first = ask(world.filesystem, firstToken(WORLD_ID));

@@ -58,6 +58,8 @@ export interface ViewOptions {
   readonly syntheticDirName: Name;
   /** The kernel's cached listing of a directory is no longer right. */
   readonly invalidateListing: (nodeid: number) => void;
+  /** The kernel's cached attributes of a file may be older than what it was told last. */
+  readonly invalidateAttributes: (nodeid: number) => void;
   /** Wakes what parks with this key, after whoever else waits had a turn. */
   readonly wakeSoon: (key: string) => void;
 }

@@ -33,6 +33,8 @@ export class OverlayWorld implements Disposable {
   readonly dir: string;
   /** Keys that were to be woken soon. */
   readonly woken: string[] = [];
+  /** Node ids whose attributes the kernel was told to forget. */
+  readonly stale: number[] = [];
   readonly #removeDir: boolean;
   #open = true;
 
@@ -50,6 +52,7 @@ export class OverlayWorld implements Disposable {
       overlay: options.wrap?.(this.overlay) ?? this.overlay,
       xattrs: options.xattrs ?? false,
       invalidateListing: () => {},
+      invalidateAttributes: (nodeid) => this.stale.push(nodeid),
       wakeSoon: (key) => this.woken.push(key),
       rootTreeId: options.rootTreeOid,
       timeSeconds: WORLD_TIME_SECONDS,
