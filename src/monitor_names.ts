@@ -1,6 +1,6 @@
 /**
  * Names that git's file monitor and the mount agree on. The hook in the user's configuration reads
- * `<synthetic directory>/fsmonitor/t-<token>` in the mount; what it finds there is git's answer.
+ * `<synthetic directory>/fsmonitor/t-<token>~<who asks>` in the mount: git's answer.
  */
 
 import type { Name } from "./path.ts";

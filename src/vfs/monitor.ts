@@ -24,8 +24,8 @@
  *
  * A process whose write was answered may be kept waiting before the kernel, in its name, puts the
  * new attributes in the place of the old ones (fs/fuse/file.c, fuse_write_update_attr). A git that
- * hears of the path in that moment would see the old ones, and believe the file with a token that is
- * newer than the write. So before an answer the kernel forgets the attributes of what was noted.
+ * hears of the path in that moment would see the old ones, and believe the file with a token that
+ * is newer than the write. So before an answer the kernel forgets the attributes of what was noted.
  */
 
 import { CHANGED } from "../overlay/journal.ts";

@@ -12,6 +12,8 @@ import type { View } from "./view.ts";
 
 const DIRECTORY = "fsmonitor" as Name;
 const TOKEN_PREFIX = "t-";
+/** Behind it is who asks. */
+const ASKER_AT = "~";
 
 /** What a name of the file monitor shows; null: it is none of its names. Throws Parked. */
 export function lookupMonitor(view: View, parent: Node, name: Name): Entry | null {
@@ -31,7 +33,8 @@ function directory(view: View, parent: Node, name: Name): Entry {
 }
 
 function answer(view: View, parent: Node, name: Name): Entry {
-  const bytes = view.monitor.answer(name.slice(TOKEN_PREFIX.length));
+  const [token = ""] = name.slice(TOKEN_PREFIX.length).split(ASKER_AT);
+  const bytes = view.monitor.answer(token);
   const node = view.nodes.passing(parent, name, "answer");
   view.answers.set(node, bytes);
   return view.entry(node, undefined, 0);
