@@ -33,6 +33,7 @@ export GIT_COMMITTER_NAME=Demo GIT_COMMITTER_EMAIL=demo@example.com
 git init -q "$1"
 cd "$1"
 git symbolic-ref HEAD refs/heads/main
+printf '* -text\\n' > .gitattributes
 printf '# Demo\\n\\nThis file came out of Git when you read it.\\n' > README.md
 mkdir src
 printf '#!/bin/sh\\necho hello from a mounted file\\n' > src/hello

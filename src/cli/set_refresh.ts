@@ -40,6 +40,6 @@ async function setRefresh(dir: string | undefined, options: SetRefreshOptions): 
   const repo = requiredSelector(dir, options);
   const result = await new Session().askOrDo("set-refresh", { repo, ...options.interval });
   if (options.json) return printJson(result);
-  const often = result.remoteRefresh === "never" ? "never" : `every ${result.remoteRefresh}`;
-  say(`the remote of ${result.repo} is asked ${often}`);
+  const { repo: name, remoteRefresh: often } = result;
+  say(`the remote of ${name} is ${often === "never" ? "never asked" : `asked every ${often}`}`);
 }

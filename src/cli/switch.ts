@@ -4,7 +4,7 @@
  */
 
 import { Command } from "commander";
-import type { SwitchResult } from "../control/api.ts";
+import type { Selector, SwitchResult } from "../control/api.ts";
 import { Failure } from "../failure.ts";
 import { hostPath } from "./host_paths.ts";
 import {
@@ -24,11 +24,12 @@ type Switched = SwitchResult & { readonly outcome: "switched" };
 export function switchCommand(): Command {
   const command = new Command("switch")
     .description(
-      "go to another branch or commit: no file is written, none is fetched; else as git switch",
+      "go to another branch or commit without writing or fetching files; what cannot be done so, " +
+        "and what git would refuse, is left to `git switch`",
     )
     .argument(
       "<branch|commit>",
-      "a commit, tag or revision detaches HEAD; - is where HEAD was before",
+      "a branch, of the remote too; a commit, tag or revision detaches HEAD; - is where HEAD was",
     )
     .argument("[dir]", "where it is mounted, or a directory inside (default: here)")
     .option("-c, --create", "make the branch, at HEAD");
@@ -41,23 +42,24 @@ async function switchTo(
   dir: string | undefined,
   options: SwitchOptions,
 ): Promise<void> {
-  const named = selectorFrom(dir, options);
-  const repo = named?.by === "name"
-    ? named
-    : { by: "dir", dir: workTreeOf(named?.dir ?? hostPath(".")) } as const;
-  const place = repo.by === "dir" ? repo.dir : await mountPointOf(repo.name);
+  if (target.startsWith("-") && target !== "-") {
+    throw new Failure(
+      "usage",
+      `Cannot switch to ${JSON.stringify(target)}: no branch is called so`,
+    );
+  }
+  const { repo, place } = await placeOf(dir, options);
   // It stays where it is: git writes no file either.
   if (options.create) return await leaveToGit(place, ["-c", target], "no file differs", options);
-  const known = target === "-"
-    ? await userGitText(place, ["rev-parse", "--abbrev-ref", "@{-1}"])
-    : target;
-  if (known === null || known === "") {
+  const known = target === "-" ? await before(place) : target;
+  if (known === null) {
     return await leaveToGit(place, [target], "there is no branch before", options);
   }
   const committer = await userGitText(place, ["var", "GIT_COMMITTER_IDENT"]);
-  const result = await new Session().askOrDo("switch", { repo, target: known, committer });
+  const params = { repo, target: known, committer, cwd: cwdIn(place) };
+  const result = await new Session().askOrDo("switch", params);
   if (result.outcome === "handed-over") {
-    const args = await namesBranch(place, target) ? [target] : ["--detach", target];
+    const args = await namesBranch(place, known) ? [target] : ["--detach", known];
     return await leaveToGit(place, args, result.reason, options);
   }
   await tell(place, result, options);
@@ -67,8 +69,55 @@ async function switchTo(
   if (code !== 0) Deno.exit(1);
 }
 
-/** The next directory above that is a work tree of git. Throws Failure. */
-function workTreeOf(dir: string): string {
+/** Which repository, and its work tree or one inside. Throws Failure, also when none is mounted. */
+async function placeOf(
+  dir: string | undefined,
+  options: WhichOptions,
+): Promise<{ repo: Selector; place: string }> {
+  const named = selectorFrom(dir, options);
+  const folder = named?.by === "name" ? null : named?.dir ?? hostPath(".");
+  if (folder !== null && !isDirectory(folder)) {
+    throw new Failure("usage", `Cannot switch: ${folder} is no directory`);
+  }
+  const asked: Selector = folder === null
+    ? named as Selector
+    : { by: "dir", dir: workTreeOf(folder) ?? folder };
+  const { repos: [found] } = await new Session().askOrDo("status", { repo: asked });
+  if (found?.state !== "mounted") {
+    const name = found?.repo ?? "it";
+    throw new Failure("not-mounted", `Cannot switch: ${name} is not mounted; see afs remount`);
+  }
+  return { repo: asked, place: asked.by === "dir" ? asked.dir : found.mountPoint };
+}
+
+/** The branch that HEAD was on before, or the commit; null: there is none. */
+async function before(place: string): Promise<string | null> {
+  const branch = await userGitText(place, ["rev-parse", "--abbrev-ref", "@{-1}"]);
+  if (branch !== null && branch !== "") return branch;
+  return await userGitText(place, ["rev-parse", "--verify", "--quiet", "@{-1}^{commit}"]);
+}
+
+/** This process's directory, from the root of the work tree; null: it is elsewhere. */
+function cwdIn(place: string): string | null {
+  try {
+    const cwd = hostPath(".");
+    return cwd.startsWith(`${place}/`) ? cwd.slice(place.length + 1) : null;
+  } catch {
+    return null;
+  }
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch (error) {
+    // A mount without a daemon: that is said of it later.
+    return !(error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory);
+  }
+}
+
+/** The next directory above that is a work tree of git; null: there is none. */
+function workTreeOf(dir: string): string | null {
   for (let at = dir;; at = at.slice(0, at.lastIndexOf("/"))) {
     try {
       Deno.lstatSync(`${at}/.git`);
@@ -78,14 +127,7 @@ function workTreeOf(dir: string): string {
     }
     if (at === "" || at === "/") break;
   }
-  throw new Failure("failed", `Cannot switch: ${dir} is in no work tree; see afs list-repos`);
-}
-
-async function mountPointOf(name: string): Promise<string> {
-  const { repos } = await new Session().askOrDo("status", { repo: { by: "name", name } });
-  const [repo] = repos;
-  if (repo?.state === "mounted") return repo.mountPoint;
-  throw new Failure("not-mounted", `Cannot switch: ${name} is not mounted; see afs remount`);
+  return null;
 }
 
 /** For anything else that names a commit `git switch` wants `--detach`. */

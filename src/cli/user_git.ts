@@ -5,6 +5,17 @@
 
 import { Failure } from "../failure.ts";
 
+/** They would lead git to another repository than the one it is run in. */
+const OTHERS = [
+  "GIT_DIR",
+  "GIT_WORK_TREE",
+  "GIT_COMMON_DIR",
+  "GIT_INDEX_FILE",
+  "GIT_OBJECT_DIRECTORY",
+  "GIT_NAMESPACE",
+  "GIT_PREFIX",
+];
+
 /**
  * Its exit code. Ctrl-C is the child's, which ends by it. `quiet`: what it prints goes to standard
  * error.
@@ -39,9 +50,21 @@ function spawn(
 ): Deno.ChildProcess {
   try {
     const stdin = streams.stderr === "inherit" ? "inherit" : "null";
-    return new Deno.Command("git", { args: ["-C", dir, ...args], stdin, ...streams }).spawn();
+    const options: Deno.CommandOptions = { args: ["-C", dir, ...args], stdin, ...streams };
+    for (const name of OTHERS) Deno.env.delete(name);
+    return new Deno.Command("git", hasCwd() ? options : { ...options, cwd: "/" }).spawn();
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     throw new Failure("fatal", "Cannot run git: it is not in PATH", { cause: error });
+  }
+}
+
+/** Nothing can be started in a directory that has gone. Git keeps the one that it is started in. */
+function hasCwd(): boolean {
+  try {
+    Deno.cwd();
+    return true;
+  } catch {
+    return false;
   }
 }

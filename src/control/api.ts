@@ -161,6 +161,8 @@ const SwitchParams = v.strictObject({
   target: text,
   /** `git var GIT_COMMITTER_IDENT` of who asks; null: unknown. */
   committer: nullableText,
+  /** The directory of who asks, from the root of the work tree; null: outside of it. */
+  cwd: nullableText,
 });
 
 const SwitchHead = { commitOid: v.string(), treeOid: v.string(), ref: v.nullable(v.string()) };

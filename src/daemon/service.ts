@@ -281,14 +281,20 @@ export class Service implements Handlers {
     if (live === null || !this.#isMounted(found)) {
       throw new Failure("not-mounted", `Cannot switch: ${mountPoint} is not mounted`);
     }
-    if (params.repo.by === "dir" && params.repo.dir !== mountPoint) {
-      return { repo, mountPoint, ...handedOver("it is another work tree, inside the mount") };
+    const isOther = params.repo.by === "dir" && params.repo.dir !== mountPoint;
+    const outcome = isOther
+      ? handedOver("it is another work tree, inside the mount")
+      : await this.#withRepo({ by: "name", name: repo }, context, async (before) => {
+        const record = await this.#settled(before);
+        const historyIsHere = () => this.#waitForHistory(record, context);
+        const parts = { layout, registry: this.#registry, mounts: live.mounts, historyIsHere };
+        return await switchTo(record, parts, params);
+      });
+    if (outcome.outcome === "handed-over") {
+      const { reason } = outcome;
+      this.#log.info("Left to git", { repo, target: params.target, reason });
     }
-    return await this.#withRepo({ by: "name", name: repo }, context, async (before) => {
-      const record = await this.#settled(before);
-      const parts = { layout, registry: this.#registry, mounts: live.mounts };
-      return { repo, mountPoint, ...await switchTo(record, parts, params) };
-    });
+    return { repo, mountPoint, ...outcome };
   };
 
   readonly "list-repos" = (): Promise<Result<"list-repos">> => {

@@ -45,7 +45,7 @@ import {
 } from "../git/user_index.ts";
 import { logger } from "../log.ts";
 import type { Switched } from "../mount/messages.ts";
-import { byteString, type RepoPath } from "../path.ts";
+import { byteString, byteStringOfText, parentOf, type RepoPath } from "../path.ts";
 import { type Root, rootOfNext } from "../repo/conversion.ts";
 import type { Layout, RepoLayout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
@@ -66,12 +66,16 @@ export interface SwitchParts {
   readonly layout: Layout;
   readonly registry: Registry;
   readonly mounts: SwitchableMounts;
+  /** Resolves when the history has come: other branches and tags come with it. Throws Failure. */
+  readonly historyIsHere: () => Promise<void>;
 }
 
 export interface SwitchRequest {
   readonly target: string;
   /** `git var GIT_COMMITTER_IDENT` of who asks, for the reflog; null: whom git takes. */
   readonly committer: string | null;
+  /** Who asks is in this directory of the work tree, which must not go; null: elsewhere. */
+  readonly cwd: string | null;
 }
 
 export type SwitchOutcome =
@@ -91,7 +95,11 @@ export async function switchTo(
   request: SwitchRequest,
 ): Promise<SwitchOutcome> {
   const dir = userGitDirOf(record, parts.layout);
-  const resolved = await resolveTarget(dir, request.target);
+  let resolved = await resolveTarget(dir, request.target);
+  if (resolved.kind === "unclear" && record.history === "fetching") {
+    await parts.historyIsHere();
+    resolved = await resolveTarget(dir, request.target);
+  }
   if (resolved.kind === "unclear") return handedOver(resolved.reason);
   const { head, target } = resolved;
   if (head.treeOid !== record.baseTreeOid) return handedOver("the base has not followed HEAD");
@@ -105,6 +113,9 @@ export async function switchTo(
     if (!(error instanceof Failure)) throw error;
     return handedOver(error.message);
   }
+  if (request.cwd !== null && goesAway(byteStringOfText(request.cwd) as RepoPath, changes)) {
+    return handedOver("somebody is in a directory that goes");
+  }
   for (const [path, { from, to }] of changes.files) {
     if (from?.mode === GITLINK_MODE || to?.mode === GITLINK_MODE) {
       return handedOver(`the submodule ${JSON.stringify(path)} differs`);
@@ -115,8 +126,15 @@ export async function switchTo(
 
 /** `afs switch` is to leave it to git. */
 export function handedOver(reason: string): SwitchOutcome {
-  logger("switch").info("Left to git", { reason });
   return { outcome: "handed-over", reason };
+}
+
+function goesAway(path: RepoPath, { directories }: TreeChanges): boolean {
+  for (let at = path; at !== ""; at = parentOf(at)) {
+    const change = directories.get(at);
+    if (change !== undefined && change.to === null) return true;
+  }
+  return false;
 }
 
 interface Plan {

@@ -73,6 +73,8 @@ export type Merge =
   | { readonly kind: "refused"; readonly reason: string };
 
 const IGNORE_FILE = ".gitignore";
+/** As a name of the monitor (fsmonitor.c). */
+const EVERYTHING = "/";
 
 /** Throws IndexError. */
 export function mergeIndex(index: Index, { files }: Pick<TreeChanges, "files">): Merge {
@@ -189,7 +191,8 @@ export function mergedIndex(
   }
   const untracked = readUntrackedCache(index);
   if (untracked !== null) {
-    const known = shown === null ? { ...untracked, root: null } : forget(untracked, shown, changes);
+    const isLost = shown === null || shown.changedBefore.includes(EVERYTHING);
+    const known = isLost ? { ...untracked, root: null } : forget(untracked, shown, changes);
     extensions.push(untrackedExtension(known, index.format));
   }
   extensions.push(fsmonitorExtension({ token: shown?.token ?? token, dirty: flags }));
@@ -202,6 +205,7 @@ function flag(
   entries: readonly IndexEntry[],
   names: readonly string[],
 ): void {
+  if (names.includes(EVERYTHING)) return void flags.fill(1);
   const changed = new Set<RepoPath>(names.map(withoutSlash));
   if (changed.size === 0) return;
   for (const [rank, { path }] of entries.entries()) {

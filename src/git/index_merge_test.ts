@@ -160,6 +160,12 @@ Deno.test("what does not differ keeps stat data and flags; what is racy loses it
   assert.deepEqual(d, { ...entries[3], stat: { ...entries[3]?.stat, sizeBytes: 0 } });
   assert.deepEqual(readFsmonitor(made), { token: "t-2", dirty: Uint8Array.of(0, 0, 1, 0) });
   assert.equal(indexTime(shown), 1001);
+  const named = (...changedBefore: string[]) => {
+    const bytes = mergedIndex(index, merge.merged, changes, { ...shown, changedBefore });
+    return [...readFsmonitor(parseIndex(bytes, "sha1"))?.dirty ?? []];
+  };
+  assert.deepEqual(named("b", "none/"), [0, 1, 1, 0]);
+  assert.deepEqual(named("/"), [1, 1, 1, 1]);
   const after = parseIndex(mergedIndex(index, merge.merged, changes, null), "sha1");
   assert.deepEqual(readFsmonitor(after), { token: "t-1", dirty: Uint8Array.of(1, 0, 1, 0) });
 });

@@ -72,7 +72,9 @@ export async function resolveTarget(dir: UserGitDir, name: string): Promise<Reso
   const trees = await treesOf(dir, ["HEAD", target.commitOid]);
   const [head, to] = trees;
   if (head === undefined || to === undefined) {
-    return unclear("one commit is not here, or both are one");
+    {
+      return unclear(head?.commitOid === target.commitOid ? "HEAD is there" : "it is not here");
+    }
   }
   return {
     kind: "resolved",

@@ -72,7 +72,15 @@ export async function lockIndex(dir: UserGitDir, nonce: string): Promise<LockedI
   const { code, stdout } = await runShell(dir, LOCK_INDEX, { args: [nonce, ...BUSY] });
   if (code === 0) return { kind: "locked", bytes: stdout };
   if (code === 3) return { kind: "busy", reason: "index.lock is held" };
-  if (code === 4) return { kind: "busy", reason: `${byteString(stdout)} exists` };
+  const found = byteString(stdout);
+  // Git would write the index before it finds that HEAD cannot be moved.
+  if (code === 4 && found === "HEAD.lock") {
+    throw new Failure(
+      "busy",
+      `Cannot switch: ${dir.gitDir}/HEAD.lock exists; remove it if no git is at work`,
+    );
+  }
+  if (code === 4) return { kind: "busy", reason: `${found} exists` };
   await unlockIndex(dir, nonce);
   throw new Failure("failed", "Cannot switch: the index cannot be read");
 }

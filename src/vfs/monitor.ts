@@ -37,7 +37,8 @@ import { isDirectoryEntry, type MergedEntry } from "./overlay_entries.ts";
 import type { View } from "./view.ts";
 
 const PROBE = ".afs";
-const EVERYTHING = "/";
+/** As the first name of an answer. */
+export const EVERYTHING = "/";
 /** At the end of a token that came with EVERYTHING. */
 const UNREAD = "u";
 /** A longer answer costs git more than looking at everything. */

@@ -33,6 +33,7 @@ import { CONTENT, type Inode } from "../overlay/inode.ts";
 import type { JournalRow, OverlayStore } from "../overlay/store.ts";
 import type { Name, RepoPath } from "../path.ts";
 import { fileClock } from "../sys/mod.ts";
+import { EVERYTHING } from "./monitor.ts";
 import { differs } from "./changes.ts";
 import type { BaseEntry, Directory } from "./directory.ts";
 import { NO_OID, type Node } from "./node_table.ts";
@@ -151,7 +152,6 @@ export class Switch {
     let changedBefore: Set<string> | null;
     try {
       changedBefore = monitor.changedSince(token);
-      if (changedBefore === null) throw new SwitchRefused("the file monitor names everything");
       if (from !== to) this.#stay(nodes.root, "" as RepoPath, to);
       time = this.#commit();
     } catch (error) {
@@ -163,7 +163,7 @@ export class Switch {
     const moved = this.#plans.filter((plan) => plan.moved);
     return {
       token: overlay.journal.issue(),
-      changedBefore: [...changedBefore],
+      changedBefore: changedBefore === null ? [EVERYTHING] : [...changedBefore],
       time,
       files: this.#files,
       directories: [...moved.map(({ path }) => path), ...this.#newDirectories],

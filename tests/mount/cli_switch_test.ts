@@ -294,6 +294,33 @@ mountTest("switch: new branches, remote branches, hooks, output", async (lab, t)
       '"$AFS" switch main --name repo; "$AFS" switch old .; "$AFS" switch main "$PWD"',
     );
   });
+  await t.step("names and directories that are none", async () => {
+    const { path: cwd } = p.mount;
+    for (const args of [["--", "-Cmain"], ["main", "nodir"], ["main", "/dev/null"]]) {
+      const { code, stderr } = await lab.afs(["switch", ...args], { cwd, okCodes: "any" });
+      assert.equal(code, 129, stderr);
+      assert.match(stderr, /^afs: Cannot switch/);
+    }
+    const clone = await lab.afs(["switch", "-c", "n"], { cwd: p.clone.path, okCodes: "any" });
+    assert.equal(clone.code, 1);
+    const env = { GIT_DIR: `${p.clone.path}/.git` };
+    await lab.afs(["switch", "-c", "here"], { cwd, env });
+    assert.equal(await p.mount.sh("git symbolic-ref --short HEAD; git switch -q main"), "here\n");
+    assert.equal(await p.clone.sh("git branch --list here"), "");
+  });
+  await t.step("a directory that would go is git's to keep; - goes back to a commit", async () => {
+    await p.both(`git switch -qc deep; mkdir -p far/in; echo 1 >far/in/f; git add far
+      git commit -qm far; cd far/in; sw old; ls -d ../in`);
+    await p.agree();
+    await p.both("rm -r far; sw v1; sw main");
+    const back = await p.mount.run("sw -");
+    assert.equal(back.code, 0, back.stderr);
+    assert.equal(
+      await p.mount.sh("git rev-parse HEAD"),
+      await p.mount.sh("git rev-parse v1^{commit}"),
+    );
+    await p.mount.sh("sw main");
+  });
   await t.step("another work tree inside is git's", async () => {
     await p.mount.sh("git worktree add -q inner old; cd inner; sw -c inside; sw v1");
     assert.equal(await p.mount.sh("git symbolic-ref --short HEAD"), "main\n");
@@ -302,7 +329,7 @@ mountTest("switch: new branches, remote branches, hooks, output", async (lab, t)
   await t.step("where nothing is mounted", async () => {
     const outside = await lab.afs(["switch", "main"], { cwd: lab.dir.path, okCodes: "any" });
     assert.equal(outside.code, 1);
-    assert.match(outside.stderr, /^afs: Cannot switch: .* is in no work tree/);
+    assert.match(outside.stderr, /^afs: Cannot find a repository at /);
     const plain = await lab.afs(["switch", "main"], { cwd: lab.at("clone"), okCodes: "any" });
     assert.equal(plain.code, 1);
     assert.match(plain.stderr, /^afs: Cannot find a repository at /);
