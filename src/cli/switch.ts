@@ -82,10 +82,21 @@ async function placeOf(
   const asked: Selector = folder === null
     ? named as Selector
     : { by: "dir", dir: workTreeOf(folder) ?? folder };
-  const { repos: [found] } = await new Session().askOrDo("status", { repo: asked });
-  if (found?.state !== "mounted") {
-    const name = found?.repo ?? "it";
-    throw new Failure("not-mounted", `Cannot switch: ${name} is not mounted; see afs remount`);
+  const { repos } = await new Session().askOrDo("list-repos", {});
+  const found = repos.find(({ repo, mountPoint }) =>
+    asked.by === "name"
+      ? repo === asked.name
+      : asked.dir === mountPoint || asked.dir.startsWith(`${mountPoint}/`)
+  );
+  if (found === undefined) {
+    const what = asked.by === "name" ? JSON.stringify(asked.name) : `at ${asked.dir}`;
+    throw new Failure("failed", `Cannot find a repository ${what}: see afs list-repos`);
+  }
+  if (found.state !== "mounted") {
+    throw new Failure(
+      "not-mounted",
+      `Cannot switch: ${found.repo} is not mounted; see afs remount`,
+    );
   }
   return { repo: asked, place: asked.by === "dir" ? asked.dir : found.mountPoint };
 }

@@ -102,8 +102,12 @@ async function isThere(path: string): Promise<boolean> {
   }
 }
 
-/** Whether an attributes file of the tree can change what a checkout writes. Bytes. */
+/**
+ * Whether an attributes file of the tree can change what a checkout writes. Bytes. `eol=lf`, which
+ * many have for all files, takes nothing away from what is in the repository.
+ */
 export function hasConversions(text: string): boolean {
+  text = text.replaceAll(/(?<=\s)eol=lf(?=\s|$)/g, "");
   return /\b(?:eol|ident|working-tree-encoding|filter|crlf)\b/.test(text);
 }
 

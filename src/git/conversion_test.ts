@@ -324,3 +324,10 @@ Deno.test("conversion: the form is pinned: rows and ids of a disk hold it", () =
   assert.equal(formOf(conversion), '["auto",true,"latin1",null,null]');
   assert.equal(suffixOfForm(formOf(conversion)), "b18bd548625523fd");
 });
+
+Deno.test("an attributes file that converts nothing is seen to be one", () => {
+  const plain = ["", "* text=auto", "* text=auto eol=lf\n*.x text eol=lf", "*.png binary -text"];
+  const others = ["*.x eol=crlf", "* eol=lf\n*.x ident", "*.x filter=a", "eol=lf crlf", "*.x eol"];
+  for (const text of plain) assert.equal(hasConversions(text), false, text);
+  for (const text of others) assert.equal(hasConversions(text), true, text);
+});
