@@ -18,7 +18,7 @@
  * The steps, their order on the disk, and what a kill leaves: src/repo/switch_intent.ts.
  */
 
-import { allToTheirEnds } from "../all.ts";
+import { allToTheirEnds } from "../promises.ts";
 import { Failure, messageOf } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
 import { importObjects } from "../git/import.ts";

@@ -5,6 +5,7 @@
  */
 
 import { bytesOf, byteString } from "../path.ts";
+import { turn } from "../promises.ts";
 import { ATTRIBUTES, type Attributes, type ConversionConfig } from "./conversion.ts";
 import { isOid, type Oid } from "./oid.ts";
 import { runGit, type RunOptions } from "./process.ts";
@@ -206,9 +207,4 @@ async function recordsOf(bytes: Uint8Array): Promise<string[]> {
     if (records.length % RECORDS_PER_TURN === 0) await turn();
   }
   return records;
-}
-
-/** Others have theirs. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve));
 }

@@ -27,6 +27,7 @@ import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
 import type { Arriving, PackReader } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
+import { turn } from "../promises.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { ContentSink } from "./content_sink.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
@@ -494,7 +495,7 @@ export class Hydrator {
     for (const [mount, ofMount] of byMount) {
       for (let at = 0; at < ofMount.length; at += LOOKED_AT_ONCE) {
         // Wants that came meanwhile have their turn.
-        if (at > 0) await new Promise((resolve) => setTimeout(resolve));
+        if (at > 0) await turn();
         const part = ofMount.slice(at, at + LOOKED_AT_ONCE);
         const answered = await this.#answer(part, mount, known, failure);
         found += answered.found;

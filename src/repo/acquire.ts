@@ -16,7 +16,7 @@
  */
 
 import type { Clock } from "../clock.ts";
-import { allToTheirEnds } from "../all.ts";
+import { allToTheirEnds } from "../promises.ts";
 import { Failure } from "../failure.ts";
 import { type CredentialSource, writeCredentials } from "../git/credentials.ts";
 import { gitFailure } from "../git/errors.ts";

@@ -35,6 +35,8 @@ import { attributesLine, type Conversion } from "../git/conversion.ts";
 import { makeFolder, readTextIfExists, removeTree, writeFileAtomically } from "../git/files.ts";
 import { logger } from "../log.ts";
 import { CONVERTED_FOLDERS } from "../mount/messages.ts";
+import { S_IFMT, S_IFREG } from "../overlay/inode.ts";
+import { turn } from "../promises.ts";
 import { ContextReader } from "../snapshot/contexts.ts";
 import {
   bootId,
@@ -94,8 +96,6 @@ const TURN_BYTES = 8 * COPY_BYTES;
 /** A driver says nothing of how far it is: who waits for it is patient for so long. */
 const PATIENCE_MS = 5 * 60_000;
 const PROGRESS_MS = 5_000;
-const S_IFMT = 0o170000;
-const S_IFREG = 0o100000;
 
 export class Converter {
   readonly #options: ConverterOptions;
@@ -358,11 +358,6 @@ async function copyTo(from: number, { folder, name, durable }: Taken): Promise<n
   } finally {
     closeFd(to);
   }
-}
-
-/** Others have theirs. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve));
 }
 
 /** Not on this thread, which would wait for the disk. */

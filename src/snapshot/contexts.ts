@@ -20,6 +20,7 @@ import {
 } from "../git/conversion.ts";
 import type { Oid } from "../git/oid.ts";
 import { bytesOf, byteString, type HostPath, type Name } from "../path.ts";
+import { turn } from "../promises.ts";
 
 const MIGRATIONS: readonly string[] = [
   `
@@ -68,7 +69,7 @@ export class ContextStore {
       }
       if (part.length === 0) return;
       transaction(this.#db, () => part.forEach(write));
-      await new Promise((resolve) => setTimeout(resolve));
+      await turn();
     }
   }
 
@@ -184,7 +185,7 @@ export class ContextBuilder implements ContextRows {
     const suffix = digest("context", text);
     this.contexts.set(suffix, text);
     if (++this.#closed % CONTEXTS_PER_TURN === 0) {
-      await new Promise((resolve) => setTimeout(resolve));
+      await turn();
     }
     return suffix;
   }

@@ -7,6 +7,7 @@ import { type BaseId, plainOid } from "../git/base_id.ts";
 import { CONTENT, type Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from "../overlay/inode.ts";
 import type { Dentry } from "../overlay/store.ts";
 import type { EntryKind } from "../git/tree.ts";
+import { turn } from "../promises.ts";
 import type { BaseEntry, Directory } from "./directory.ts";
 import { ROOT_INO } from "./ino.ts";
 
@@ -40,7 +41,7 @@ export async function countChanges(
   const queue: { readonly ino: number; readonly base: Directory | null }[] = [
     { ino: ROOT_INO, base: directory(root) },
   ];
-  let turn = performance.now();
+  let since = performance.now();
   for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
     for (const { name, ino, mode } of rows.dentries(next.ino)) {
       const entry = next.base?.get(name);
@@ -55,9 +56,9 @@ export async function countChanges(
         else if (entry.kind === "directory") queue.push({ ino, base: directory(entry.oid) });
       }
     }
-    if (performance.now() - turn > TURN_MS) {
-      await new Promise((resolve) => setTimeout(resolve));
-      turn = performance.now();
+    if (performance.now() - since > TURN_MS) {
+      await turn();
+      since = performance.now();
     }
   }
   return counts;
