@@ -27,6 +27,7 @@ import {
   writeStat,
 } from "./index_file.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
+import { ATTRIBUTES_FILE, IGNORE_FILE } from "./rule_files.ts";
 import {
   freshDirectory,
   freshUntrackedCache,
@@ -69,8 +70,6 @@ export interface FirstIndex {
 const PATH_MAX_BYTES = 4096;
 const SLASH = 0x2f;
 const DOT = 0x2e;
-const IGNORE_FILE = ".gitignore";
-const ATTRIBUTES_FILE = ".gitattributes";
 
 /** Changes `written`, which is of no use then. Throws IndexError. */
 export function firstIndex(

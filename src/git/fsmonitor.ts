@@ -5,6 +5,7 @@
  *     u32 2 | token NUL | u32 size of | bitmap of the entries that are not valid
  */
 
+import { ASKER_AT, MONITOR_DIR, TOKEN_PREFIX } from "../monitor_names.ts";
 import { type Bits, readEwah, writeEwah } from "./ewah.ts";
 import { ByteReader, ByteWriter, IndexError } from "./index_bytes.ts";
 import type { Index, IndexExtension } from "./index_file.ts";
@@ -43,7 +44,8 @@ const REFUSE_OLD_GIT = "read -r c </proc/$PPID/cmdline; " +
  * the second, and would leave out what that one has just changed.
  */
 export function fsmonitorHook(folder: string): string {
-  const ask = `[ "$1" = 2 ] && exec cat "${folder}/fsmonitor/t-$2~$$"; false`;
+  const answer = `${MONITOR_DIR}/${TOKEN_PREFIX}$2${ASKER_AT}$$`;
+  const ask = `[ "$1" = 2 ] && exec cat "${folder}/${answer}"; false`;
   return `exec 2>/dev/null; ${REFUSE_OLD_GIT}; ${ask}`;
 }
 

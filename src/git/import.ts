@@ -20,6 +20,7 @@ import { CatFile } from "./cat_file.ts";
 import { removeIfExists } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import { gitText, runGit, type RunOptions, spawnGit } from "./process.ts";
+import { ATTRIBUTES_FILE } from "./rule_files.ts";
 import { TreeReader } from "./tree_reader.ts";
 import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
 
@@ -140,7 +141,7 @@ async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<Tr
         if (kind === "gitlink" || (old?.oid === oid && old.kind === kind)) continue;
         if (kind !== "directory") {
           blobOids.add(oid);
-          if (name === ".gitattributes") attributeOids.add(oid);
+          if (name === ATTRIBUTES_FILE) attributeOids.add(oid);
         } else {
           const next = { from: old?.kind === "directory" ? old.oid : null, to: oid };
           const key = `${next.from} ${oid}`;

@@ -17,6 +17,7 @@
  * ce_smudge_racily_clean_entry).
  */
 
+import { EVERYTHING } from "../monitor_names.ts";
 import { baseNameOf, parentOf, type RepoPath } from "../path.ts";
 import {
   byLengthAndName,
@@ -35,6 +36,7 @@ import {
   serializeIndex,
 } from "./index_file.ts";
 import type { Oid } from "./oid.ts";
+import { IGNORE_FILE } from "./rule_files.ts";
 import type { TreeChanges, TreeFile } from "./tree_changes.ts";
 import {
   readUntrackedCache,
@@ -71,10 +73,6 @@ export type Merge =
   | { readonly kind: "merged"; readonly merged: MergedEntries }
   /** In words that end "Cannot switch here: ". */
   | { readonly kind: "refused"; readonly reason: string };
-
-const IGNORE_FILE = ".gitignore";
-/** As a name of the monitor (fsmonitor.c). */
-const EVERYTHING = "/";
 
 /** Throws IndexError. */
 export function mergeIndex(index: Index, { files }: Pick<TreeChanges, "files">): Merge {

@@ -7,6 +7,7 @@ import { Failure, messageOf } from "../failure.ts";
 import type { RepoPath } from "../path.ts";
 import type { TreeDifference } from "./import.ts";
 import type { Oid } from "./oid.ts";
+import { ATTRIBUTES_FILE } from "./rule_files.ts";
 import type { EntryKind, TreeEntry } from "./tree.ts";
 import { TreeReader, type TreeReaderOptions } from "./tree_reader.ts";
 
@@ -31,8 +32,6 @@ export interface TreeChanges extends TreeDifference {
     { readonly from: Oid | null; readonly to: Oid | null }
   >;
 }
-
-const ATTRIBUTES_FILE = ".gitattributes";
 
 const MODES: Readonly<Record<Exclude<EntryKind, "directory">, number>> = {
   file: 0o100644,

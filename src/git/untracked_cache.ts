@@ -22,6 +22,7 @@ import { readEwah, writeEwah } from "./ewah.ts";
 import { ByteReader, ByteWriter, IndexError } from "./index_bytes.ts";
 import type { Index, IndexExtension } from "./index_file.ts";
 import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
+import { IGNORE_FILE } from "./rule_files.ts";
 
 export interface UntrackedDirectory {
   /** Byte string; "" is the root. */
@@ -53,7 +54,6 @@ export interface UntrackedCache {
 /** DIR_SHOW_OTHER_DIRECTORIES and DIR_HIDE_EMPTY_DIRECTORIES: `status` as it is by default. */
 const STATUS_FLAGS = 6;
 const STAT_BYTES = 36;
-const IGNORE_FILE = ".gitignore";
 /** So deep a path may be: PATH_MAX is 4096. */
 const DEPTH_MAX = 2048;
 

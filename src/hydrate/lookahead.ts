@@ -13,6 +13,7 @@
 
 import { LRUCache } from "lru-cache";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
+import { ATTRIBUTES_FILE, IGNORE_FILE } from "../git/rule_files.ts";
 import { parseTree } from "../git/tree.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 
@@ -34,7 +35,7 @@ const HURRY_MS = 250;
 const BURST_MISSES = 24;
 const BURST_MS = 2_000;
 
-const RULE_FILES: ReadonlySet<string> = new Set([".gitignore", ".gitattributes"]);
+const RULE_FILES: ReadonlySet<string> = new Set([IGNORE_FILE, ATTRIBUTES_FILE]);
 
 /** Blobs of directories that are kept: a tree of many files is scanned at once. */
 const DIRECTORY_BLOBS_MAX = 50_000;

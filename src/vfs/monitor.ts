@@ -28,6 +28,7 @@
  * is newer than the write. So before an answer the kernel forgets the attributes of what was noted.
  */
 
+import { EVERYTHING } from "../monitor_names.ts";
 import { CHANGED } from "../overlay/journal.ts";
 import type { JournalRow } from "../overlay/store.ts";
 import { bytesOf, type Name, type RepoPath } from "../path.ts";
@@ -37,8 +38,6 @@ import { isDirectoryEntry, type MergedEntry } from "./overlay_entries.ts";
 import type { View } from "./view.ts";
 
 const PROBE = ".afs";
-/** As the first name of an answer. */
-export const EVERYTHING = "/";
 /** At the end of a token that came with EVERYTHING. */
 const UNREAD = "u";
 /** A longer answer costs git more than looking at everything. */

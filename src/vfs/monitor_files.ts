@@ -6,14 +6,10 @@
  */
 
 import type { Entry } from "../fuse/filesystem.ts";
+import { ASKER_AT, MONITOR_DIR, TOKEN_PREFIX } from "../monitor_names.ts";
 import type { Name } from "../path.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import type { View } from "./view.ts";
-
-const DIRECTORY = "fsmonitor" as Name;
-const TOKEN_PREFIX = "t-";
-/** Behind it is who asks. */
-const ASKER_AT = "~";
 
 /** What a name of the file monitor shows; null: it is none of its names. Throws Parked. */
 export function lookupMonitor(view: View, parent: Node, name: Name): Entry | null {
@@ -23,7 +19,7 @@ export function lookupMonitor(view: View, parent: Node, name: Name): Entry | nul
   }
   if (parent.kind !== "monitor") return null;
   if (parent.parent === nodes.root) {
-    return name === DIRECTORY ? directory(view, parent, name) : view.negative();
+    return name === MONITOR_DIR ? directory(view, parent, name) : view.negative();
   }
   return name.startsWith(TOKEN_PREFIX) ? answer(view, parent, name) : view.negative();
 }

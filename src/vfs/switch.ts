@@ -28,12 +28,12 @@
 import { Parked, type Time } from "../fuse/filesystem.ts";
 import { type BaseId, plainOid } from "../git/base_id.ts";
 import type { EntryKind } from "../git/tree.ts";
+import { EVERYTHING } from "../monitor_names.ts";
 import { CHANGED } from "../overlay/journal.ts";
 import { CONTENT, type Inode } from "../overlay/inode.ts";
 import type { JournalRow, OverlayStore } from "../overlay/store.ts";
 import type { Name, RepoPath } from "../path.ts";
 import { fileClock } from "../sys/mod.ts";
-import { EVERYTHING } from "./monitor.ts";
 import { differs } from "./changes.ts";
 import type { BaseEntry, Directory } from "./directory.ts";
 import { NO_OID, type Node } from "./node_table.ts";
