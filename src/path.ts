@@ -66,3 +66,8 @@ export function parentOf(path: RepoPath): RepoPath {
 export function baseNameOf(path: RepoPath): Name {
   return path.slice(path.lastIndexOf("/") + 1) as Name;
 }
+
+/** A name in a directory. `name` may have a slash at its end. */
+export function joinPath(directory: RepoPath, name: string): RepoPath {
+  return (directory === "" ? name : `${directory}/${name}`) as RepoPath;
+}

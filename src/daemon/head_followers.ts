@@ -221,18 +221,11 @@ class HeadFollower {
     if (rebased.error !== null) throw new Failure("failed", `Cannot rebase: ${rebased.error}`);
     this.#followed = followed;
     if (commitOid === record.baseCommitOid && from === to) return;
-    const generation = record.generation + 1;
-    registry.update(id, {
-      baseCommitOid: commitOid,
-      baseTreeOid: to,
-      baseTreeId: root.treeId,
-      baseConversion: root.conversion,
-      generation,
-    });
+    registry.moveBase(record, { commitOid, treeOid: to, ...root });
     this.#log.info("Base follows HEAD", {
       repo: record.name,
       commit: commitOid,
-      generation,
+      generation: record.generation + 1,
       imported,
       pinned: rebased.pinned,
       released: rebased.released,

@@ -23,7 +23,7 @@ import { Failure, messageOf } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
 import { importObjects } from "../git/import.ts";
 import { IndexError } from "../git/index_bytes.ts";
-import { GITLINK_MODE, type Index, NO_STAT, parseIndex } from "../git/index_file.ts";
+import { GITLINK_MODE, type Index, parseIndex } from "../git/index_file.ts";
 import {
   indexTime,
   type MergedEntries,
@@ -46,6 +46,7 @@ import {
 import { logger } from "../log.ts";
 import type { Switched } from "../mount/messages.ts";
 import { byteString, byteStringOfText, parentOf, type RepoPath } from "../path.ts";
+import { baseStat } from "../repo/base_stats.ts";
 import { type Root, rootOfNext } from "../repo/conversion.ts";
 import type { Layout, RepoLayout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
@@ -250,19 +251,13 @@ class Switch {
     await writeLockedIndex(dir, after, indexTime(shown));
     await moveHead(dir, this.#move());
     this.#hasMoved = true;
-    const { id, generation } = this.#record;
-    this.#parts.registry.update(id, {
-      baseCommitOid: target.commitOid,
-      baseTreeOid: target.treeOid,
-      baseTreeId: root.treeId,
-      baseConversion: root.conversion,
-      generation: generation + 1,
-    });
+    const { commitOid, treeOid } = target;
+    this.#parts.registry.moveBase(this.#record, { commitOid, treeOid, ...root });
     await installIndex(dir);
     await removeIntent(this.#paths);
     this.#log.info("Switched", {
       repo: this.#record.name,
-      commit: target.commitOid,
+      commit: commitOid,
       ref: target.ref,
       changed: changes.files.size,
       mountMs: switched.durationMs,
@@ -310,13 +305,9 @@ function shownBy(switched: Switched, { uid, gid }: RepoRecord): Shown {
   return {
     token,
     stat: {
-      ...NO_STAT,
-      ctimeSeconds: timeSeconds,
+      ...baseStat({ timeSeconds, uid, gid }),
       ctimeNanoseconds: timeNanoseconds,
-      mtimeSeconds: timeSeconds,
       mtimeNanoseconds: timeNanoseconds,
-      uid,
-      gid,
     },
     inos: new Map(paths.map((path, i) => [path, inos[i] as number])),
     directories: pathsOf(switched.directories),

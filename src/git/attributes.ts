@@ -119,14 +119,12 @@ export async function makeTreeIndex(
   path: string,
   signal?: AbortSignal,
 ): Promise<TreeIndex> {
-  const options = ownersOptions(git, signal);
+  const index = { path };
   await runGit(["read-tree", treeOid], {
-    ...options,
+    ...indexOptions(git, index, signal),
     config: ["core.splitIndex=false", "core.sparseCheckout=false", "index.sparse=false"],
-    env: { ...options.env, GIT_INDEX_FILE: path },
-    timeoutMs: LIST_MS,
   });
-  return { path };
+  return index;
 }
 
 /** The attributes files of an index. Throws GitError. */

@@ -18,7 +18,7 @@
  */
 
 import { EVERYTHING } from "../monitor_names.ts";
-import { baseNameOf, parentOf, type RepoPath } from "../path.ts";
+import { baseNameOf, joinPath, parentOf, type RepoPath } from "../path.ts";
 import {
   byLengthAndName,
   type CacheTree,
@@ -312,10 +312,7 @@ function forget(cache: UntrackedCache, shown: Shown, { files }: TreeChanges): Un
   }
   const copy = (each: UntrackedDirectory, path: RepoPath, below: boolean): UntrackedDirectory => {
     const all = below || patterns.has(path);
-    const prefix = path === "" ? "" : `${path}/`;
-    const directories = each.directories.map((next) =>
-      copy(next, `${prefix}${next.name}` as RepoPath, all)
-    );
+    const directories = each.directories.map((next) => copy(next, joinPath(path, next.name), all));
     if (!all && !stale.has(path)) return { ...each, directories };
     return { ...each, directories, valid: false, untracked: [] };
   };

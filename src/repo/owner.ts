@@ -22,7 +22,10 @@ export function ownerOf(who: { readonly uid: number; readonly gid: number }): Ow
 }
 
 /** The user's git directory of a repository. */
-export function userGitDirOf(record: RepoRecord, layout: Layout): UserGitDir {
+export function userGitDirOf(
+  record: Pick<RepoRecord, "id" | "uid" | "gid">,
+  layout: Layout,
+): UserGitDir {
   return {
     gitDir: layout.repo(record.id).userGitDir,
     workTree: layout.emptyDir,
@@ -38,9 +41,9 @@ export async function ownersGitOf(
   record: Pick<RepoRecord, "id" | "uid" | "gid">,
   layout: Layout,
 ): Promise<OwnersGit> {
-  const { userGitDir: gitDir, convertDir } = layout.repo(record.id);
-  const owner = ownerOf(record);
-  const dir = { gitDir, workTree: layout.emptyDir, owner };
+  const { convertDir } = layout.repo(record.id);
+  const dir = userGitDirOf(record, layout);
+  const { owner } = dir;
   if (owner === null) {
     const config = readVariable("XDG_CONFIG_HOME") ?? inHome(readVariable("HOME"), ".config");
     return { ...dir, env: {}, attributesFile: inHome(config, "git/attributes") ?? null };

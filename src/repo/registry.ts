@@ -25,6 +25,14 @@ export type RepoUpdate = Partial<
   Pick<RepoRecord, (typeof CHANGEABLE)[number]>
 >;
 
+/** A commit, and how its tree is shown. */
+export interface Base {
+  readonly commitOid: RepoRecord["baseCommitOid"];
+  readonly treeOid: RepoRecord["baseTreeOid"];
+  readonly treeId: RepoRecord["baseTreeId"];
+  readonly conversion: RepoRecord["baseConversion"];
+}
+
 const CHANGEABLE = [
   "baseCommitOid",
   "baseTreeOid",
@@ -100,6 +108,17 @@ export class Registry implements Disposable {
       `UPDATE repos SET ${keys.map((key) => `${key} = ?`).join(", ")} WHERE id = ?`,
     ).run(...keys.map((key) => changes[key] as string | number | null), id);
     return Number(count) > 0;
+  }
+
+  /** Another commit is beneath the work tree: the next generation. */
+  moveBase(record: RepoRecord, { commitOid, treeOid, treeId, conversion }: Base): void {
+    this.update(record.id, {
+      baseCommitOid: commitOid,
+      baseTreeOid: treeOid,
+      baseTreeId: treeId,
+      baseConversion: conversion,
+      generation: record.generation + 1,
+    });
   }
 
   /** Returns false when there was no such repository. */

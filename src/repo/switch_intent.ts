@@ -109,14 +109,8 @@ export async function recoverSwitch(
       const done = await goOn({ dir, viewDir: paths.viewDir, objectFormat }, intent);
       if (done) {
         const { commitOid } = intent.move;
-        const generation = record.generation + 1;
-        registry.update(record.id, {
-          baseCommitOid: commitOid,
-          baseTreeOid: intent.toTreeOid,
-          baseTreeId: intent.toTreeId,
-          baseConversion: intent.conversion,
-          generation,
-        });
+        const { toTreeOid: treeOid, toTreeId: treeId, conversion } = intent;
+        registry.moveBase(record, { commitOid, treeOid, treeId, conversion });
       }
       log.info("Finished a switch after a crash", { repo: record.name, done });
     } else await unlockIndex(dir, intent.nonce);

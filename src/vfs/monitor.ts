@@ -31,7 +31,7 @@
 import { EVERYTHING } from "../monitor_names.ts";
 import { CHANGED } from "../overlay/journal.ts";
 import type { JournalRow } from "../overlay/store.ts";
-import { bytesOf, type Name, type RepoPath } from "../path.ts";
+import { bytesOf, joinPath, type Name, type RepoPath } from "../path.ts";
 import { ROOT_INO } from "./ino.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { isDirectoryEntry, type MergedEntry } from "./overlay_entries.ts";
@@ -93,7 +93,7 @@ export class Notes {
     if (parent.oid === NO_OID && path !== "") {
       this.#add(path, CHANGED.directory);
       this.#nodes.push(parent);
-    } else this.#add(join(path, name), kind);
+    } else this.#add(joinPath(path, name), kind);
   }
 
   #add(path: RepoPath | null, kind: number): void {
@@ -171,7 +171,7 @@ export class Monitor {
 
   pathIn(parent: Node, name: Name): RepoPath | null {
     const path = this.pathOf(parent);
-    return path === null ? null : join(path, name);
+    return path === null ? null : joinPath(path, name);
   }
 
   /** All names of a file, also those that the kernel has not looked up. */
@@ -186,7 +186,7 @@ export class Monitor {
     return this.#view.overlay.store.namesOf(node.ino).map(({ parentIno, name }) => ({
       parent: null,
       name,
-      path: join(this.#pathOfRow(parentIno), name),
+      path: joinPath(this.#pathOfRow(parentIno), name),
     }));
   }
 
@@ -195,7 +195,7 @@ export class Monitor {
     const [place] = this.#view.overlay.store.namesOf(ino);
     return place === undefined
       ? "" as RepoPath
-      : join(this.#pathOfRow(place.parentIno), place.name);
+      : joinPath(this.#pathOfRow(place.parentIno), place.name);
   }
 
   /**
@@ -264,7 +264,7 @@ export class Monitor {
       if (paths.size > pathsMax) return;
       const child = this.#view.childOf(directory, name, entry);
       try {
-        const childPath = join(path, name);
+        const childPath = joinPath(path, name);
         paths.add(`${childPath}/${PROBE}`);
         this.#expandBelow(child, childPath, paths, pathsMax);
       } finally {
@@ -283,8 +283,4 @@ export class Monitor {
       if (entry !== undefined && isDirectoryEntry(entry)) yield [name, entry];
     }
   }
-}
-
-function join(path: RepoPath, name: string): RepoPath {
-  return (path === "" ? name : `${path}/${name}`) as RepoPath;
 }

@@ -38,7 +38,7 @@ import { fileClock, newStat, preadFull } from "../sys/mod.ts";
 import type { BaseEntry, Directory } from "./directory.ts";
 import type { Node } from "./node_table.ts";
 import type { MergedEntry, OverlayEntries } from "./overlay_entries.ts";
-import { isLater, type View } from "./view.ts";
+import { ctimeOf, isLater, type View } from "./view.ts";
 
 /** Rows and names of one transaction: some ms. */
 const ROWS_PER_STEP = 50;
@@ -372,15 +372,6 @@ function hasOwnContent(node: Node, { kind }: BaseEntry): boolean {
   if (node.unlinked) return false;
   if (node.hasBackingFile) return kind === "file" || kind === "executable";
   return kind === "symlink" && node.kind === "symlink" && (node.inode?.target ?? null) !== null;
-}
-
-interface Ctime {
-  readonly ctimeSeconds: number;
-  readonly ctimeNanoseconds: number;
-}
-
-function ctimeOf({ ctimeSeconds, ctimeNanoseconds }: Ctime) {
-  return { seconds: ctimeSeconds, nanoseconds: ctimeNanoseconds };
 }
 
 function isSameTime(a: Time, b: Time): boolean {

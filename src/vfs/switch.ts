@@ -32,13 +32,13 @@ import { EVERYTHING } from "../monitor_names.ts";
 import { CHANGED } from "../overlay/journal.ts";
 import { CONTENT, type Inode } from "../overlay/inode.ts";
 import type { JournalRow, OverlayStore } from "../overlay/store.ts";
-import type { Name, RepoPath } from "../path.ts";
+import { joinPath, type Name, type RepoPath } from "../path.ts";
 import { fileClock } from "../sys/mod.ts";
 import { differs } from "./changes.ts";
 import type { BaseEntry, Directory } from "./directory.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { type MergedEntry, mergedEntry, OverlayEntries } from "./overlay_entries.ts";
-import { BASE_MODES, isLater, type View } from "./view.ts";
+import { BASE_MODES, ctimeOf, isLater, type View } from "./view.ts";
 
 export interface SwitchRequest {
   /** Root trees. */
@@ -217,7 +217,7 @@ export class Switch {
   #replace(plan: DirectoryPlan, entry: BaseEntry, next: BaseEntry | undefined): void {
     const { node, base, overlay } = plan;
     const { name } = entry;
-    const path = join(plan.path, name);
+    const path = joinPath(plan.path, name);
     if (entry.kind === "gitlink" || next?.kind === "gitlink") throw refused(path, "is a submodule");
     // To git it is the same, and stays as it was written.
     if (entry.kind === next?.kind && entry.kind !== "directory" && isSameBlob(entry, next)) {
@@ -243,7 +243,7 @@ export class Switch {
   #enter(plan: DirectoryPlan, entry: BaseEntry): void {
     const { node, base, overlay } = plan;
     const { name } = entry;
-    const path = join(plan.path, name);
+    const path = joinPath(plan.path, name);
     if (entry.kind === "gitlink") throw refused(path, "is a submodule");
     if (this.#view.isReserved(node, name)) throw refused(path, "is in the way");
     const shown = mergedEntry(name, base, overlay);
@@ -341,7 +341,7 @@ export class Switch {
     this.#newDirectories.push(path);
     this.#note(path, CHANGED.directory);
     for (const entry of this.#tree(oid).entries) {
-      const entryPath = join(path, entry.name);
+      const entryPath = joinPath(path, entry.name);
       if (entry.kind === "gitlink") throw refused(entryPath, "is a submodule");
       this.#makeBelow(ino, entry, entryPath);
     }
@@ -354,7 +354,7 @@ export class Switch {
     plan.changed = true;
     plan.moved = true;
     this.#staleNames.push({ parent: plan.node, name });
-    this.#note(join(plan.path, name), CHANGED.path);
+    this.#note(joinPath(plan.path, name), CHANGED.path);
   }
 
   #note(path: RepoPath, kind: number): void {
@@ -470,20 +470,12 @@ function refused(path: RepoPath, why: string): SwitchRefused {
   return new SwitchRefused(`${path}: ${why}`);
 }
 
-function join(path: RepoPath, name: Name): RepoPath {
-  return (path === "" ? name : `${path}/${name}`) as RepoPath;
-}
-
 function mtime({ seconds, nanoseconds }: Time) {
   return { mtimeSeconds: seconds, mtimeNanoseconds: nanoseconds };
 }
 
 function ctime({ seconds, nanoseconds }: Time) {
   return { ctimeSeconds: seconds, ctimeNanoseconds: nanoseconds };
-}
-
-function ctimeOf({ ctimeSeconds, ctimeNanoseconds }: Inode): Time {
-  return { seconds: ctimeSeconds, nanoseconds: ctimeNanoseconds };
 }
 
 function isSameBlob(one: BaseEntry, other: BaseEntry): boolean {

@@ -240,7 +240,7 @@ export class View {
       const { inode } = node;
       return inode === null
         ? { seconds: this.options.timeSeconds, nanoseconds: 0 }
-        : rowCtime(inode);
+        : ctimeOf(inode);
     }
     const { attr } = this.attributes(node);
     return { seconds: attr.ctimeSeconds, nanoseconds: attr.ctimeNanoseconds };
@@ -266,7 +266,7 @@ export class View {
     if (inode.content === CONTENT.upper) {
       this.overlay.upper.stat(inode.ino, attr);
       const fileCtime = { seconds: attr.ctimeSeconds, nanoseconds: attr.ctimeNanoseconds };
-      if (!isLater(rowCtime(inode), fileCtime)) return;
+      if (!isLater(ctimeOf(inode), fileCtime)) return;
     } else {
       attr.atimeSeconds = inode.atimeSeconds;
       attr.atimeNanoseconds = inode.atimeNanoseconds;
@@ -297,7 +297,10 @@ export function isLater(time: Time, than: Time): boolean {
   return time.nanoseconds > than.nanoseconds;
 }
 
-function rowCtime({ ctimeSeconds, ctimeNanoseconds }: Inode): Time {
+/** Of a row, or of what stat(2) says of a file. */
+export function ctimeOf(
+  { ctimeSeconds, ctimeNanoseconds }: Pick<Inode, "ctimeSeconds" | "ctimeNanoseconds">,
+): Time {
   return { seconds: ctimeSeconds, nanoseconds: ctimeNanoseconds };
 }
 
