@@ -21,7 +21,7 @@ import { removeIfExists } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import { gitText, runGit, type RunOptions, spawnGit } from "./process.ts";
 import { ATTRIBUTES_FILE } from "./rule_files.ts";
-import { TreeReader } from "./tree_reader.ts";
+import { differences, treeOf, type TreePair, TreeReader } from "./tree_reader.ts";
 import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
 
 export interface ImportOptions {
@@ -53,7 +53,6 @@ const PACK_BYTES_MAX = 4 * 1024 ** 3;
 const LIST_BYTES_MAX = 64 * 1024 ** 2;
 /** Two trees that were compared. */
 const PAIRS_MAX = 500_000;
-const TREES_AT_ONCE = 64;
 /** Objects that are asked for at once. */
 const ASKED_AT_ONCE = 5000;
 
@@ -112,44 +111,30 @@ export async function treeDifference(
   }
 }
 
-interface Pair {
-  /** Null: nothing, or not here (a commit that was amended away, and pruned). */
-  readonly from: Oid | null;
-  readonly to: Oid;
-}
-
 async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<TreeDifference> {
   const treeOids = new Set<Oid>();
   const blobOids = new Set<Oid>();
   const attributeOids = new Set<Oid>();
-  const queue: Pair[] = from === to ? [] : [{ from, to }];
+  const queue: TreePair[] = [];
   const seen = new Set<string>();
-  while (queue.length > 0) {
+  const put = (pair: { readonly from: Oid | null; readonly to: Oid }) => {
+    const key = `${pair.from} ${pair.to}`;
+    if (seen.has(key)) return;
     if (seen.size > PAIRS_MAX) {
       throw new Failure("failed", "Cannot compare the trees of HEAD: they are too many");
     }
-    const batch = queue.splice(0, TREES_AT_ONCE);
-    const [olds, news] = await Promise.all([
-      trees.read(batch.map((pair) => pair.from), { ours: true }),
-      trees.read(batch.map((pair) => pair.to), { ours: false }),
-    ]);
-    for (const [i, pair] of batch.entries()) {
-      treeOids.add(pair.to);
-      const before = new Map(olds[i]?.map((entry) => [entry.name, entry]));
-      for (const { name, kind, oid } of news[i] ?? []) {
-        const old = before.get(name);
-        if (kind === "gitlink" || (old?.oid === oid && old.kind === kind)) continue;
-        if (kind !== "directory") {
-          blobOids.add(oid);
-          if (name === ATTRIBUTES_FILE) attributeOids.add(oid);
-        } else {
-          const next = { from: old?.kind === "directory" ? old.oid : null, to: oid };
-          const key = `${next.from} ${oid}`;
-          if (seen.has(key)) continue;
-          seen.add(key);
-          queue.push(next);
-        }
-      }
+    seen.add(key);
+    treeOids.add(pair.to);
+    queue.push(pair);
+  };
+  if (from !== to) put({ from, to });
+  // An old one may not be here: of a commit that was amended away, and pruned.
+  for await (const { before, after } of differences(trees, queue, { onlyOurs: true })) {
+    if (after === null || after.kind === "gitlink") continue;
+    if (after.kind === "directory") put({ from: treeOf(before), to: after.oid });
+    else {
+      blobOids.add(after.oid);
+      if (after.name === ATTRIBUTES_FILE) attributeOids.add(after.oid);
     }
   }
   return {

@@ -61,6 +61,55 @@ export class TreeReader {
   }
 }
 
+/** Two trees to compare; null: nothing is there. */
+export interface TreePair {
+  readonly from: Oid | null;
+  readonly to: Oid | null;
+}
+
+export interface EntryDifference<Pair> {
+  readonly pair: Pair;
+  /** Null: it is not in that tree. */
+  readonly before: TreeEntry | null;
+  readonly after: TreeEntry | null;
+}
+
+/** Pairs that are read at once. */
+const PAIRS_AT_ONCE = 64;
+
+/**
+ * The entries in which the pairs differ, pair by pair; whoever takes them puts those of directories
+ * into `queue`. `onlyOurs`: an old tree that is not where we read is taken for none. Rejects for any
+ * other that is nowhere.
+ */
+export async function* differences<Pair extends TreePair>(
+  trees: TreeReader,
+  queue: Pair[],
+  { onlyOurs }: { readonly onlyOurs: boolean },
+): AsyncGenerator<EntryDifference<Pair>> {
+  while (queue.length > 0) {
+    const batch = queue.splice(0, PAIRS_AT_ONCE);
+    const [olds, news] = await Promise.all([
+      trees.read(batch.map((pair) => pair.from), { ours: onlyOurs }),
+      trees.read(batch.map((pair) => pair.to), { ours: false }),
+    ]);
+    for (const [i, pair] of batch.entries()) {
+      const left = new Map(olds[i]?.map((entry) => [entry.name, entry]));
+      for (const after of news[i] ?? []) {
+        const before = left.get(after.name) ?? null;
+        left.delete(after.name);
+        if (before?.oid === after.oid && before.kind === after.kind) continue;
+        yield { pair, before, after };
+      }
+      for (const before of left.values()) yield { pair, before, after: null };
+    }
+  }
+}
+
+export function treeOf(entry: TreeEntry | null): Oid | null {
+  return entry?.kind === "directory" ? entry.oid : null;
+}
+
 /** Refuses what is no tree, or one that nobody would wait for. */
 class TreeSink extends CollectingSink {
   override start(info: ObjectInfo): void {

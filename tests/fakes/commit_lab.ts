@@ -170,6 +170,27 @@ export class Lab implements Disposable {
     return [created, modified, deleted];
   }
 
+  /** The next `room` names of a directory, from a cookie on. */
+  readSome(
+    nodeid: number,
+    cookie: number,
+    room: number,
+  ): { readonly names: string[]; readonly cookie: number; readonly ended: boolean } {
+    const names: string[] = [];
+    let last = cookie;
+    this.world.filesystem.readdir(nodeid, cookie, {
+      fits: () => true,
+      add(name, _ino, _type, next) {
+        if (names.length === room) return false;
+        names.push(name);
+        last = next;
+        return true;
+      },
+      addPlus: () => false,
+    });
+    return { names, cookie: last, ended: names.length < room };
+  }
+
   /** Looked at, and done with. */
   end<T>(look: (lab: Lab) => T): T {
     using lab = this;
