@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { ObjectWriter, Random, TreeBuilder } from "../../tests/support/git_objects.ts";
-import { type GitServerSettings, startGitServer } from "../../tests/support/git_server.ts";
+import { startGitServer } from "../../tests/support/git_server.ts";
+import type { GitServerSettings } from "../../tests/support/git_server_api.ts";
 import { git, tempDir } from "../../tests/support/run.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import type { HostPath } from "../path.ts";

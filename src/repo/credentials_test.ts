@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { type GitServer, startGitServer } from "../../tests/support/git_server.ts";
+import { startGitServer } from "../../tests/support/git_server.ts";
+import type { GitServer } from "../../tests/support/git_server_api.ts";
 import { Failure } from "../failure.ts";
 import { GitFetch } from "../git/fetch.ts";
 import { readStoreConfig } from "../git/store.ts";

@@ -1,8 +1,9 @@
 /** A session between a fake device and any file system. */
 
-import type { Filesystem } from "../../src/fuse/filesystem.ts";
+import { type Filesystem, Parked } from "../../src/fuse/filesystem.ts";
 import { Session, type SessionEnd } from "../../src/fuse/session.ts";
 import { FakeDevice } from "./fake_device.ts";
+import { DONE, FakeFilesystem, parking } from "./fake_filesystem.ts";
 import { initRequest } from "./wire_bytes.ts";
 
 export interface LogLine {
@@ -65,4 +66,16 @@ export function converse(
   harness.device.push(...messages);
   harness.run();
   return harness;
+}
+
+/** A session of which every request parks, with the key `k`, until `answerNow`. */
+export function parked() {
+  const filesystem = new FakeFilesystem({ ...parking("k"), hasXattrs: true });
+  const harness = new SessionHarness(filesystem);
+  const answerNow = () => Object.assign(filesystem.script, DONE);
+  return { filesystem, harness, answerNow, device: harness.device, session: harness.session };
+}
+
+export function park(key: string): never {
+  throw new Parked(key);
 }

@@ -12,7 +12,8 @@
 import assert from "node:assert/strict";
 import { call } from "../../src/control/client.ts";
 import { type CompareSummary, runCompare, type RunCompareOptions } from "../support/compare.ts";
-import { type GitServer, type GitServerOptions, startGitServer } from "../support/git_server.ts";
+import { startGitServer } from "../support/git_server.ts";
+import type { GitServer, GitServerOptions } from "../support/git_server_api.ts";
 import {
   git,
   killGroup,

@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import type { GitServer } from "../support/git_server.ts";
+import type { GitServer } from "../support/git_server_api.ts";
 import { bigBlobChunks, makeBigBlobRepo, makeSizedRepo, type SizedRepo } from "../support/repos.ts";
 import { git, sleep, waitFor } from "../support/run.ts";
 import { anonymousBytes, type Daemon, fixture, type Lab, mountTest } from "./harness.ts";

@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import type { GitServer } from "../support/git_server.ts";
+import type { GitServer } from "../support/git_server_api.ts";
 import { makeSizedRepo } from "../support/repos.ts";
 import { fixture, type Lab, mountTest, without } from "./harness.ts";
 

@@ -8,7 +8,8 @@
  * SIGINT. Control, never delayed and never counted: GET /__ctl__/stats, /__ctl__/reset,
  * /__ctl__/log, /__ctl__/set?rttMs=30&down=1 (names of GitServerSettings; empty value = null).
  */
-import { type GitServerOptions, parseSettings, startGitServer } from "./git_server.ts";
+import { startGitServer } from "./git_server.ts";
+import { type GitServerOptions, parseSettings } from "./git_server_api.ts";
 
 function usage(message: string): never {
   console.error(`git_server_main: ${message}`);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { type GitServer, type GitServerOptions, startGitServer } from "./git_server.ts";
+import { startGitServer } from "./git_server.ts";
+import type { GitServer, GitServerOptions } from "./git_server_api.ts";
 import { makeBigBlobRepo, makeHostileRepo, makeOddRepo, makeSizedRepo } from "./repos.ts";
 import { git, run, RunError, sleep, type TempDir, tempDir, waitFor } from "./run.ts";
 
