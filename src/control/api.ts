@@ -12,6 +12,7 @@
 
 import * as v from "valibot";
 import { EXIT_CODES, Failure, type FailureKind } from "../failure.ts";
+import { isOid, type Oid } from "../git/oid.ts";
 
 /** A request of another version is refused. Fields may be added without a new one. */
 export const API_VERSION = 1;
@@ -32,6 +33,16 @@ export type Selector = v.InferOutput<typeof Selector>;
 
 const None = v.strictObject({});
 
+/** Up to a week. */
+const refreshSeconds = v.pipe(whole, v.minValue(1), v.maxValue(7 * 24 * 3600));
+
+const SourceParams = {
+  /** The source must be this commit, in full, and the base stays there. Null: whatever it is. */
+  requiredCommit: v.nullable(v.pipe(text, v.check(isOid), v.transform((oid) => oid as Oid))),
+  /** How often the remote is asked for new refs; null: never. Absent: it was not said. */
+  refreshSeconds: v.optional(v.nullable(refreshSeconds)),
+};
+
 const MountParams = v.strictObject({
   /** May hold credentials: it is never logged. */
   url: text,
@@ -43,6 +54,7 @@ const MountParams = v.strictObject({
   uid: userId,
   gid: userId,
   xattrs: v.boolean(),
+  ...SourceParams,
   /** Whether they were asked for; false: who would own a new one. */
   ownerGiven: v.optional(v.boolean(), false),
   /** When to answer: the tree can be read, or the history is there too. */
@@ -59,6 +71,7 @@ const AddRepoParams = v.strictObject({
   uid: userId,
   gid: userId,
   xattrs: v.boolean(),
+  ...SourceParams,
 });
 
 const RemoveRepoParams = v.strictObject({
@@ -78,6 +91,14 @@ export const RepoStatus = v.object({
   head: v.nullable(v.string()),
   /** Full ref HEAD is on; null: detached. */
   ref: v.nullable(v.string()),
+  /** What was acquired: a full ref, a commit's oid, or `HEAD`. */
+  sourceRef: v.string(),
+  /** What it had to be; null: whatever it was. */
+  requiredCommit: v.nullable(v.string()),
+  /** `verified`: the source was what it had to be when it was acquired. */
+  acquisition: v.picklist(["not_required", "pending", "verified"]),
+  /** Beneath the work tree; null: nothing yet. */
+  baseCommit: v.nullable(v.string()),
   /** Commits against the upstream; null: unknown, e.g. while the history comes in. */
   ahead: v.nullable(whole),
   behind: v.nullable(whole),
@@ -152,7 +173,7 @@ export type FetchResult = v.InferOutput<typeof FetchResult>;
 const SetRefreshParams = v.strictObject({
   repo: Selector,
   /** Null: never. */
-  seconds: v.nullable(v.pipe(whole, v.minValue(1), v.maxValue(7 * 24 * 3600))),
+  seconds: v.nullable(refreshSeconds),
 });
 
 const SwitchParams = v.strictObject({

@@ -25,7 +25,7 @@ import { parseRemote, storeIdOf } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
-import { acquire, newRepoId } from "../repo/acquire.ts";
+import { acquire, type AcquireRequest, newRepoId } from "../repo/acquire.ts";
 import {
   checkMountPoint,
   checkName,
@@ -39,7 +39,7 @@ import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
 import { removeRepo } from "../repo/remove.ts";
 import { recoverSwitch } from "../repo/switch_intent.ts";
-import type { RepoRecord } from "../repo/types.ts";
+import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
 import type { MountResult, Params, Result, Selector } from "../control/api.ts";
 import type { Context, Handlers } from "../control/server.ts";
@@ -82,17 +82,6 @@ export interface ServiceOptions {
   readonly mountRoot: string | null;
   /** Of the program; for `ping`. */
   readonly version: string;
-}
-
-interface Acquisition {
-  readonly name: string;
-  readonly url: string;
-  readonly branch: string | null;
-  readonly depth: number | null;
-  readonly mountPoint: HostPath;
-  readonly uid: number;
-  readonly gid: number;
-  readonly xattrs: boolean;
 }
 
 export class Service implements Handlers {
@@ -206,7 +195,7 @@ export class Service implements Handlers {
     return this.#locks.run(mountPoint, async () => {
       this.#options.live?.checkRights(parseRemote(params.remote).url);
       return await this.#withName(params.name, async () => {
-        const request = { ...params, url: params.remote, mountPoint };
+        const request = { ...sourceOf(params), name: params.name, url: params.remote, mountPoint };
         return this.#resultOf(await this.#acquire(request, context), true);
       });
     }, context.signal);
@@ -385,11 +374,11 @@ export class Service implements Handlers {
     params: Params<"mount">,
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
-    const { url, dir, branch, depth, uid, gid, xattrs } = params;
+    const { url, dir } = params;
     const name = params.name ?? this.#freeName(baseName(dir));
     return await this.#withName(name, async () => {
       const mountPoint = dir as HostPath;
-      const request = { name, url, branch, depth, mountPoint, uid, gid, xattrs };
+      const request = { ...sourceOf(params), name, url, mountPoint };
       return { record: await this.#acquire(request, context), acquired: true };
     });
   }
@@ -412,7 +401,7 @@ export class Service implements Handlers {
   }
 
   /** Makes, registers and mounts a repository; a failure of any of these leaves nothing. */
-  async #acquire(request: Acquisition, context: Context): Promise<RepoRecord> {
+  async #acquire(request: AcquireRequest, context: Context): Promise<RepoRecord> {
     const wanted = await checkMountPoint(request.mountPoint, {
       records: this.#registry.all(),
       isWritable,
@@ -439,7 +428,7 @@ export class Service implements Handlers {
   }
 
   async #acquireAndMount(
-    request: Acquisition,
+    request: AcquireRequest,
     id: string,
     context: Context,
     onAsked: () => void,
@@ -504,6 +493,8 @@ export class Service implements Handlers {
     refuseOther(record, params, url);
     await keepCredentials(record, params.url, this.#layout, context.signal);
     await registerSecretsOfRemote(record, this.#layout);
+    const { refreshSeconds: seconds } = params;
+    if (seconds !== undefined) setRefresh(record, { seconds }, this.#options);
     if (!this.#isMounted(record)) {
       context.onProgress({ phase: "Mounting", percent: null });
       await this.#mountRegistered(record);
@@ -557,6 +548,21 @@ export class Service implements Handlers {
   }
 }
 
+/** What both verbs say of what is to be acquired. */
+function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
+  const { branch, depth, requiredCommit, uid, gid, xattrs } = params;
+  const { refreshSeconds: remoteRefreshSeconds = DEFAULT_REFRESH_SECONDS } = params;
+  return {
+    branch,
+    depth,
+    requiredCommitOid: requiredCommit,
+    remoteRefreshSeconds,
+    uid,
+    gid,
+    xattrs,
+  };
+}
+
 /** Throws Failure (busy: another repository is there; usage: it is there in another form). */
 function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): void {
   const fail = (what: string) =>
@@ -575,6 +581,11 @@ function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): 
   }
   if (params.depth !== null && params.depth !== record.depth) {
     throw fail(`"${record.name}" with another depth is registered there`);
+  }
+  const { requiredCommit } = params;
+  if (requiredCommit !== null && requiredCommit !== record.requiredCommitOid) {
+    const what = record.requiredCommitOid ?? "no required commit";
+    throw fail(`"${record.name}" with ${what} is registered there`);
   }
   if (params.xattrs && !record.xattrs) {
     throw fail(`"${record.name}" is registered there without extended attributes`);

@@ -94,6 +94,7 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
             name: null,
             branch: null,
             depth: null,
+            requiredCommit: null,
             uid: Deno.uid() as number,
             gid: Deno.gid() as number,
             xattrs: false,

@@ -229,6 +229,11 @@ export function gitFailure(action: string, error: unknown): Failure {
   return new Failure(row?.kind ?? "failed", redact(`Cannot ${action}: ${text}`), { cause: error });
 }
 
+/** Whether the same may go well a moment later: the network's fault, or a server's. */
+export function isTransient(failure: unknown): boolean {
+  return failure instanceof Failure && gitCauseOf(failure.cause) === "network";
+}
+
 /** git's own line that says most, without its prefix. */
 function lastWords(error: GitError): string {
   const lines = error.stderr.split("\n").filter((line) => line !== "" && !/^warning:/.test(line));

@@ -1,6 +1,7 @@
 /** Checks of what a user gives, made before anything is fetched or written. One line each. */
 
 import { Failure, messageOf } from "../failure.ts";
+import { isOid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { changeOwner } from "../sys/mod.ts";
 import type { RepoRecord } from "./types.ts";
@@ -45,6 +46,17 @@ export function checkBranch(branch: string): void {
       }: git allows no such name; see git help check-ref-format`,
     );
   }
+}
+
+/** `--require-commit`: an abbreviation could come to mean another. Throws Failure (usage). */
+export function checkRequiredCommit(text: string): void {
+  if (isOid(text)) return;
+  throw new Failure(
+    "usage",
+    `Cannot require the commit ${
+      JSON.stringify(text)
+    }: give all 40 or 64 hex digits, in lower case`,
+  );
 }
 
 /** `--depth`. Throws Failure (usage). */

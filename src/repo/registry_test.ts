@@ -16,6 +16,8 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     remote: "https://host/one",
     branch: null,
     ref: "refs/heads/main",
+    sourceRef: "refs/heads/main",
+    requiredCommitOid: null,
     depth: null,
     mountPoint: "/mnt/one" as HostPath,
     madeFolders: 0,
@@ -95,6 +97,8 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       remoteRefreshSeconds: _____,
       baseTreeId: ______,
       baseConversion: _______,
+      sourceRef: ________,
+      requiredCommitOid: _________,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });
