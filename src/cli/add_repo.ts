@@ -12,6 +12,7 @@ interface AddRepoOptions extends AcquireOptions {
   readonly name: string;
   readonly remote: string;
   readonly mountRoot?: string;
+  readonly async?: true;
 }
 
 export function addRepoCommand(): Command {
@@ -19,6 +20,7 @@ export function addRepoCommand(): Command {
     .description("register a repository at <mount root>/<name>; a daemon mounts it")
     .requiredOption("--name <name>", "its name")
     .requiredOption("--remote <url>", "remote repository, as git clone takes it")
+    .option("--async", "return at once; what is done in the mount waits until it is here")
     .option("--mount-root <dir>", "absolute path (default: the running daemon's --root)");
   return addAcquireOptions(command).action(addRepo);
 }
@@ -29,9 +31,11 @@ async function addRepo(options: AddRepoOptions): Promise<void> {
     ...acquireParams(remote, options),
     name,
     mountRoot: mountRoot === undefined ? null : absoluteRoot(mountRoot),
+    async: options.async ?? false,
   });
   printMount(result, options);
-  if (!result.mounted) say("registered; `afs daemon` mounts it");
+  if (result.mounted) return;
+  say(`registered; \`afs daemon\` ${result.preparing ? "prepares and " : ""}mounts it`);
 }
 
 /** Throws Failure (usage): a relative one would depend on who starts the daemon where. */

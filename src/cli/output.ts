@@ -74,6 +74,7 @@ export function statusLine(status: RepoStatus): string {
     diverged: status.diverged,
     last_fetch: status.lastFetch ?? "never",
     result: status.result,
+    prepare_error: status.prepareError ?? "none",
     hydrated_blobs: status.hydratedBlobs,
     hydrated_bytes: status.hydratedBytes,
     overlay_dirty: status.overlayDirty,

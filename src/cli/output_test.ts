@@ -18,6 +18,7 @@ const STATUS: RepoStatus = {
   diverged: true,
   lastFetch: "2026-01-02T03:04:05.000Z",
   result: "ok",
+  prepareError: null,
   hydratedBlobs: 3,
   hydratedBytes: 4096,
   overlayDirty: false,
@@ -35,7 +36,7 @@ Deno.test("the status line has fixed fields in a fixed order", () => {
     "repo=workers state=mounted head=0123456789012345678901234567890123456789 ref=main " +
       "source_ref=refs/heads/main required_commit=none acquisition=not_required " +
       `base_commit=${"b".repeat(40)} ahead=1 ` +
-      "behind=2 diverged=true last_fetch=2026-01-02T03:04:05.000Z result=ok hydrated_blobs=3 " +
+      "behind=2 diverged=true last_fetch=2026-01-02T03:04:05.000Z result=ok prepare_error=none hydrated_blobs=3 " +
       "hydrated_bytes=4096 overlay_dirty=false history=full remote_refresh=30s",
   );
 });

@@ -68,6 +68,8 @@ const AddRepoParams = v.strictObject({
   depth: v.nullable(whole),
   /** The mount point is `<mountRoot>/<name>`. Null: the daemon's `--root`. */
   mountRoot: v.nullable(absolute),
+  /** Answer at once, and prepare it behind. */
+  async: v.optional(v.boolean(), false),
   uid: userId,
   gid: userId,
   xattrs: v.boolean(),
@@ -83,7 +85,7 @@ const RemoveRepoParams = v.strictObject({
 /** One repository as `status` shows it. */
 export const RepoStatus = v.object({
   repo: v.string(),
-  state: v.picklist(["mounted", "unmounted", "failed"]),
+  state: v.picklist(["mounted", "unmounted", "preparing", "failed"]),
   mountPoint: v.string(),
   /** Without credentials. */
   remote: v.string(),
@@ -107,6 +109,8 @@ export const RepoStatus = v.object({
   lastFetch: v.nullable(v.string()),
   /** `ok`, or one line about what failed last. */
   result: v.string(),
+  /** Why it could not be prepared; null: it was, or is being. */
+  prepareError: v.nullable(v.string()),
   hydratedBlobs: whole,
   hydratedBytes: whole,
   /** Whether the work tree differs from its base; null: the overlay cannot be read. */
@@ -127,7 +131,7 @@ export type RepoStatus = v.InferOutput<typeof RepoStatus>;
 /** One repository as `list-repos` shows it. */
 export const RepoSummary = v.object({
   repo: v.string(),
-  state: v.picklist(["mounted", "unmounted", "failed"]),
+  state: v.picklist(["mounted", "unmounted", "preparing", "failed"]),
   mountPoint: v.string(),
   remote: v.string(),
   branch: v.nullable(v.string()),
@@ -138,9 +142,12 @@ export const MountResult = v.object({
   repo: v.string(),
   mountPoint: v.string(),
   remote: v.string(),
-  head: v.string(),
+  /** Null: it is being prepared. */
+  head: v.nullable(v.string()),
   ref: v.nullable(v.string()),
   history: v.string(),
+  /** It comes behind the mount, where everything waits for it. */
+  preparing: v.boolean(),
   /** Whether this call acquired it; false: it was registered before. */
   acquired: v.boolean(),
   /** False: `add-repo` without a daemon; the next daemon mounts it. */
@@ -222,6 +229,8 @@ export const VERBS = {
   "remove-repo": { params: RemoveRepoParams, result: RemoveResult },
   unmount: { params: v.strictObject({ repo: Selector, lazy: v.boolean() }), result: RepoAt },
   remount: { params: v.strictObject({ repo: Selector }), result: RepoAt },
+  /** Waits until what was asked for with `async` is here, and tries again what has failed. */
+  prepare: { params: v.strictObject({ repo: Selector }), result: MountResult },
   fetch: { params: v.strictObject({ repo: Selector }), result: FetchResult },
   "set-refresh": {
     params: SetRefreshParams,

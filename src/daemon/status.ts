@@ -43,6 +43,7 @@ export async function statusOf(
     diverged: distance === null ? null : distance.ahead > 0 && distance.behind > 0,
     lastFetch: record.lastFetchAt,
     result: failure ?? record.fetchResult,
+    prepareError: null,
     hydratedBlobs: hydrated.blobs,
     hydratedBytes: hydrated.sizeBytes,
     overlayDirty: overlay === null

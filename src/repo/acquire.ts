@@ -185,6 +185,13 @@ async function acquireInTime(
 }
 
 async function check(request: AcquireRequest, options: AcquireOptions): Promise<Remote> {
+  const remote = checkSourceRequest(request);
+  await Promise.all([gitVersion(), makeStateRoot(options.layout)]);
+  return remote;
+}
+
+/** All that can be told without the network or the disk. Throws Failure. */
+export function checkSourceRequest(request: AcquireRequest): Remote {
   checkName(request.name);
   if (request.branch !== null) checkBranch(request.branch);
   if (request.depth !== null) checkDepth(request.depth);
@@ -197,7 +204,6 @@ async function check(request: AcquireRequest, options: AcquireOptions): Promise<
     const nameIsToken = password === null || password === "" || password === "x-oauth-basic";
     registerSecret(nameIsToken ? username : password);
   }
-  await Promise.all([gitVersion(), makeStateRoot(options.layout)]);
   return remote;
 }
 

@@ -73,7 +73,7 @@ export interface MountPoint {
 }
 
 export interface MountPointOptions {
-  readonly records: readonly RepoRecord[];
+  readonly records: readonly Pick<RepoRecord, "id" | "name" | "mountPoint">[];
   /** Id of the repository that is registered there already (remount). */
   readonly own?: string;
   /** access(2); given by those who may call C. Default: taken as writable. */
