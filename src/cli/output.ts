@@ -64,7 +64,7 @@ export function statusLine(status: RepoStatus): string {
     repo: status.repo,
     state: status.state,
     head: status.head,
-    ref: refText(status.ref),
+    ref: status.baseCommit === null ? null : refText(status.ref),
     source_ref: status.sourceRef,
     required_commit: status.requiredCommit ?? "none",
     acquisition: status.acquisition,

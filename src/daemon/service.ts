@@ -18,27 +18,18 @@
  * Invariants
  *  1. What two verbs do to one mount point does not interleave; so two `mount`s of the same thing
  *     give one mount.
- *  2. A name is given to one acquisition at a time.
- *  3. A verb that fails or is aborted leaves the repository as it was before.
+ *  2. A verb that fails or is aborted leaves the repository as it was before.
  */
 
 import { Failure, messageOf } from "../failure.ts";
-import { parseRemote, storeIdOf } from "../git/remote_url.ts";
+import { parseRemote } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
-import { acquire, type AcquireRequest, newRepoId } from "../repo/acquire.ts";
-import {
-  checkMountPoint,
-  checkName,
-  lastFolders,
-  makeMountPoint,
-  removeMountPoint,
-} from "../repo/checks.ts";
+import { checkMountPoint, checkName, lastFolders, removeMountPoint } from "../repo/checks.ts";
 import { keepCredentials } from "../repo/credentials.ts";
 import type { Layout } from "../repo/layout.ts";
-import { ownerOf } from "../repo/owner.ts";
-import { nameTaken, type Registry } from "../repo/registry.ts";
+import type { Registry } from "../repo/registry.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import { removeRepo } from "../repo/remove.ts";
 import { recoverSwitch } from "../repo/switch_intent.ts";
@@ -47,7 +38,7 @@ import { isWritable } from "../sys/mod.ts";
 import type { MountResult, Params, RepoStatus, Result, Selector } from "../control/api.ts";
 import type { Context, Handlers } from "../control/server.ts";
 import { baseName, byName, refuseOther, sourceOf } from "./acquire_params.ts";
-import { AcquireSteps } from "./acquire_steps.ts";
+import { Acquiring, makeFolders } from "./acquiring.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
@@ -94,8 +85,7 @@ export class Service implements Handlers {
   readonly #layout: Layout;
   readonly #locks = new KeyedLock();
   readonly #preparing: Preparing;
-  /** Names of acquisitions under way. */
-  readonly #names = new Set<string>();
+  readonly #acquiring: Acquiring;
   /** Why a repository is not mounted though it should be, by id. */
   readonly #failures = new Map<string, string>();
   readonly #log = logger("daemon");
@@ -104,6 +94,12 @@ export class Service implements Handlers {
     this.#options = options;
     this.#registry = options.registry;
     this.#layout = options.layout;
+    this.#acquiring = new Acquiring({
+      layout: options.layout,
+      registry: options.registry,
+      live: options.live,
+      remove: (record) => this.#remove(record),
+    });
     this.#preparing = new Preparing({
       layout: options.layout,
       registry: options.registry,
@@ -216,10 +212,10 @@ export class Service implements Handlers {
     const mountPoint = `${root}/${params.name}` as HostPath;
     return this.#locks.run(mountPoint, async () => {
       this.#options.live?.checkRights(parseRemote(params.remote).url);
-      return await this.#withName(params.name, async () => {
+      return await this.#acquiring.withName(params.name, async () => {
         const request = { ...sourceOf(params), name: params.name, url: params.remote, mountPoint };
         if (params.async) return await this.#preparing.add(request);
-        return this.#resultOf(await this.#acquire(request, context), true);
+        return this.#resultOf(await this.#acquiring.acquire(request, context), true);
       });
     }, context.signal);
   };
@@ -467,116 +463,12 @@ export class Service implements Handlers {
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
     const { url, dir } = params;
-    const name = params.name ?? this.#freeName(baseName(dir));
-    return await this.#withName(name, async () => {
+    const name = params.name ?? this.#acquiring.freeName(baseName(dir));
+    return await this.#acquiring.withName(name, async () => {
       const mountPoint = dir as HostPath;
       const request = { ...sourceOf(params), name, url, mountPoint };
-      return { record: await this.#acquire(request, context), acquired: true };
+      return { record: await this.#acquiring.acquire(request, context), acquired: true };
     });
-  }
-
-  #isTaken(name: string): boolean {
-    return this.#names.has(name) || this.#registry.byName(name) !== null ||
-      this.#registry.preparations.by("name", name) !== null;
-  }
-
-  #freeName(wish: string): string {
-    let name = wish;
-    for (let number = 2; this.#isTaken(name); number++) name = `${wish}-${number}`;
-    return name;
-  }
-
-  async #withName<T>(name: string, work: () => Promise<T>): Promise<T> {
-    if (this.#isTaken(name)) throw nameTaken(name);
-    this.#names.add(name);
-    try {
-      return await work();
-    } finally {
-      this.#names.delete(name);
-    }
-  }
-
-  /** Makes, registers and mounts a repository; a failure of any of these leaves nothing. */
-  async #acquire(request: AcquireRequest, context: Context): Promise<RepoRecord> {
-    const wanted = await checkMountPoint(request.mountPoint, {
-      records: [...this.#registry.all(), ...this.#registry.preparations.all()],
-      isWritable,
-    });
-    const { live } = this.#options;
-    const { url } = parseRemote(request.url);
-    const storeId = storeIdOf(url, request.depth);
-    const id = newRepoId();
-    const letGo: (() => void)[] = [];
-    const onAsked = () => {
-      // Starting workers holds this thread: now git and the remote are at work meanwhile.
-      if (live !== null && letGo.length === 0) letGo.push(live.mounts.expect(url, storeId, id));
-    };
-    try {
-      return await this.#acquireAndMount(
-        { ...request, mountPoint: wanted.path },
-        id,
-        context,
-        onAsked,
-      );
-    } finally {
-      for (const each of letGo) each();
-    }
-  }
-
-  async #acquireAndMount(
-    request: AcquireRequest,
-    id: string,
-    context: Context,
-    onAsked: () => void,
-  ): Promise<RepoRecord> {
-    const progress = new AcquireSteps(context.onProgress);
-    const record = await acquire(request, {
-      layout: this.#layout,
-      id,
-      register: (record) => this.#registry.insert(record),
-      onProgress: (event) => {
-        if (event.state === "asked") onAsked();
-        progress.show(event);
-      },
-      signal: context.signal,
-    });
-    let made: HostPath[] = [];
-    try {
-      made = await this.#makeMountPoint(record);
-      if (this.#options.live !== null) {
-        context.signal.throwIfAborted();
-        context.onProgress({ phase: "Mounting", percent: null });
-        await this.#options.live.mounts.mount(record);
-        await this.#undoMountIfAborted(record, context.signal);
-      }
-    } catch (error) {
-      await this.#remove(record).catch((cause) => {
-        this.#log.error("Could not undo", { repo: record.name, error: messageOf(cause) });
-      });
-      await removeMountPoint(made);
-      throw error;
-    }
-    this.#log.info("Acquired repository", {
-      repo: record.name,
-      remote: record.remote,
-      commit: record.baseCommitOid,
-      mountPoint: record.mountPoint,
-    });
-    this.#options.live?.history.ensureSoon(record);
-    return record;
-  }
-
-  /** Makes what is missing of it, which is ours to remove later. Returns what was made. */
-  async #makeMountPoint({ id, mountPoint, ...owner }: RepoRecord): Promise<HostPath[]> {
-    const made = await makeMountPoint(mountPoint, ownerOf(owner));
-    if (made.length > 0) this.#registry.update(id, { madeFolders: made.length });
-    return made;
-  }
-
-  async #undoMountIfAborted(record: RepoRecord, signal: AbortSignal): Promise<void> {
-    if (!signal.aborted) return;
-    await this.#options.live?.mounts.unmount(record.id, { lazy: true });
-    throw signal.reason;
   }
 
   /** `mount` of what is registered there already: no acquisition, the base stays. */
@@ -610,7 +502,7 @@ export class Service implements Handlers {
         isWritable,
       });
       // /tmp and the like are empty after a reboot.
-      made = await this.#makeMountPoint(record);
+      made = await makeFolders(record, this.#registry);
       await this.#options.live?.mounts.mount(record);
     } catch (error) {
       await removeMountPoint(made);

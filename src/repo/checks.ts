@@ -53,9 +53,7 @@ export function checkRequiredCommit(text: string): void {
   if (isOid(text)) return;
   throw new Failure(
     "usage",
-    `Cannot require the commit ${
-      JSON.stringify(text)
-    }: give all 40 or 64 hex digits, in lower case`,
+    `Cannot require the commit ${JSON.stringify(text)}: give all 40 or 64 hex digits`,
   );
 }
 

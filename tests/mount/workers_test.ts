@@ -91,7 +91,8 @@ new MountHandle({
   overlayDir: store.dir + "/overlay", xattrs: false,
   uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,
-}, { objectFormat: "sha1", rootTreeId: "", baseTimeSeconds: 0 }, spawnMountWorker([store.dir]), () => {}).started().catch(ended);
+}, { objectFormat: "sha1", rootTreeId: "", baseTimeSeconds: 0 },
+  spawnMountWorker([store.dir]), () => {}).started().catch(ended);
 const notifier = spawnNotifier();
 notifier.onmessage = ({ data }) => Deno.writeTextFileSync(store.dir + "/notifier", JSON.stringify(data));
 notifier.postMessage(store.dir);
