@@ -1,4 +1,4 @@
-/** How a repository is acquired: behind the mount, at a required commit, by a network that fails. */
+/** How a repository is acquired: behind the mount, at a required commit, over a bad network. */
 
 import assert from "node:assert/strict";
 import { startGitServer } from "../support/git_server.ts";
