@@ -30,7 +30,7 @@ export interface AcquireOptions extends OwnerOptions, JsonOption {
 
 export function addAcquireOptions(command: Command): Command {
   command
-    .option("--ref <ref>", "branch, tag or full ref (default: the remote's HEAD)")
+    .option("--ref <ref>", "branch, tag, full ref or commit (default: the remote's HEAD)")
     .addOption(new Option("--branch <branch>", "the same as --ref").conflicts("ref"))
     .option("--require-commit <oid>", "mount nothing but this commit, and keep the base there")
     .option("--depth <n>", "keep the history this shallow", wholeNumber(1))
