@@ -1,14 +1,17 @@
 /** What `mount` and `add-repo` take about what they acquire, checked before anything is started. */
 
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { checkMountRights } from "../daemon/preflight.ts";
 import { remoteWithoutCredentials } from "../git/remote_url.ts";
 import { registerSecretsOf } from "../redact.ts";
-import { checkBranch, checkDepth, checkName } from "../repo/checks.ts";
+import type { Oid } from "../git/oid.ts";
+import { checkBranch, checkDepth, checkName, checkRequiredCommit } from "../repo/checks.ts";
 import { remoteForDaemon } from "./host_paths.ts";
 import {
   addJsonOption,
   addOwnerOptions,
+  type Interval,
+  interval,
   type JsonOption,
   ownerFrom,
   type OwnerOptions,
@@ -18,14 +21,24 @@ import {
 export interface AcquireOptions extends OwnerOptions, JsonOption {
   readonly name?: string;
   readonly branch?: string;
+  readonly ref?: string;
+  readonly requireCommit?: string;
+  readonly refresh?: Interval;
   readonly depth?: number;
   readonly xattr?: true;
 }
 
 export function addAcquireOptions(command: Command): Command {
   command
-    .option("--branch <branch>", "branch or tag (default: the remote's HEAD)")
+    .option("--ref <ref>", "branch, tag, full ref or commit (default: the remote's HEAD)")
+    .addOption(new Option("--branch <branch>", "the same as --ref").conflicts("ref"))
+    .option("--require-commit <oid>", "mount nothing but this commit, and keep the base there")
     .option("--depth <n>", "keep the history this shallow", wholeNumber(1))
+    .option(
+      "--refresh <interval>",
+      "how often the remote is asked: 30s, 5m, ... or never",
+      interval,
+    )
     .option("--xattr", "keep extended attributes; each write is dearer with them");
   return addJsonOption(addOwnerOptions(command));
 }
@@ -35,6 +48,9 @@ export interface AcquireParams {
   readonly remote: string;
   readonly branch: string | null;
   readonly depth: number | null;
+  readonly requiredCommit: Oid | null;
+  /** Null: never; absent: it was not said. */
+  readonly refreshSeconds?: number | null;
   readonly uid: number;
   readonly gid: number;
   readonly xattrs: boolean;
@@ -45,12 +61,21 @@ export function acquireParams(url: string, options: AcquireOptions): AcquirePara
   registerSecretsOf(url);
   const remote = remoteForDaemon(url);
   const shown = remoteWithoutCredentials(remote);
-  const { name, branch, depth } = options;
+  const { name, branch = options.ref, depth } = options;
   if (name !== undefined) checkName(name);
   if (branch !== undefined) checkBranch(branch);
   if (depth !== undefined) checkDepth(depth);
+  const requiredCommit = options.requireCommit?.toLowerCase() ?? null;
+  if (requiredCommit !== null) checkRequiredCommit(requiredCommit);
   const owner = ownerFrom(options);
   checkMountRights(shown);
-  const xattrs = options.xattr ?? false;
-  return { remote, branch: branch ?? null, depth: depth ?? null, ...owner, xattrs };
+  return {
+    remote,
+    branch: branch ?? null,
+    depth: depth ?? null,
+    requiredCommit: requiredCommit as Oid | null,
+    ...(options.refresh === undefined ? {} : { refreshSeconds: options.refresh.seconds }),
+    ...owner,
+    xattrs: options.xattr ?? false,
+  };
 }

@@ -1,6 +1,6 @@
 /** `afs add-repo`: registers a repository below a mount root; mounts it when a daemon runs. */
 
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import { Failure } from "../failure.ts";
 import { type AcquireOptions, acquireParams, addAcquireOptions } from "./acquire_options.ts";
 import { hostPath } from "./host_paths.ts";
@@ -11,8 +11,8 @@ import { Session } from "./session.ts";
 interface AddRepoOptions extends AcquireOptions {
   readonly name: string;
   readonly remote: string;
-  readonly ref?: string;
   readonly mountRoot?: string;
+  readonly async?: true;
 }
 
 export function addRepoCommand(): Command {
@@ -20,20 +20,22 @@ export function addRepoCommand(): Command {
     .description("register a repository at <mount root>/<name>; a daemon mounts it")
     .requiredOption("--name <name>", "its name")
     .requiredOption("--remote <url>", "remote repository, as git clone takes it")
-    .addOption(new Option("--ref <ref>", "the same as --branch").conflicts("branch"))
+    .option("--async", "return at once; what is done in the mount waits until it is here")
     .option("--mount-root <dir>", "absolute path (default: the running daemon's --root)");
   return addAcquireOptions(command).action(addRepo);
 }
 
-async function addRepo({ ref, ...options }: AddRepoOptions): Promise<void> {
+async function addRepo(options: AddRepoOptions): Promise<void> {
   const { name, remote, mountRoot } = options;
   const result = await new Session().askOrDo("add-repo", {
-    ...acquireParams(remote, ref === undefined ? options : { ...options, branch: ref }),
+    ...acquireParams(remote, options),
     name,
     mountRoot: mountRoot === undefined ? null : absoluteRoot(mountRoot),
+    async: options.async ?? false,
   });
   printMount(result, options);
-  if (!result.mounted) say("registered; `afs daemon` mounts it");
+  if (result.mounted) return;
+  say(`registered; \`afs daemon\` ${result.preparing ? "prepares and " : ""}mounts it`);
 }
 
 /** Throws Failure (usage): a relative one would depend on who starts the daemon where. */

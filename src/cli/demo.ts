@@ -90,6 +90,7 @@ async function showAll(dir: string, signal: AbortSignal): Promise<void> {
     name: null,
     branch: null,
     depth: null,
+    requiredCommit: null,
     uid: effectiveUid(),
     gid: effectiveGid(),
     xattrs: false,

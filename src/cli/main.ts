@@ -12,6 +12,7 @@ import { fetchCommand } from "./fetch.ts";
 import { listReposCommand } from "./list_repos.ts";
 import { mountCommand } from "./mount.ts";
 import { print, say } from "./output.ts";
+import { prepareCommand } from "./prepare.ts";
 import { remountCommand } from "./remount.ts";
 import { removeRepoCommand } from "./remove_repo.ts";
 import { Interrupted } from "./session.ts";
@@ -84,6 +85,7 @@ export function makeProgram(): Command {
     unmountCommand(),
     remountCommand(),
     addRepoCommand(),
+    prepareCommand(),
     removeRepoCommand(),
     listReposCommand(),
     statusCommand(),

@@ -43,10 +43,10 @@ export function printMount(result: MountResult, { json }: JsonOption): void {
   if (json) return printJson(result);
   print(fieldLine({
     repo: result.repo,
-    state: result.mounted ? "mounted" : "unmounted",
+    state: result.preparing ? "preparing" : result.mounted ? "mounted" : "unmounted",
     mount: result.mountPoint,
     head: result.head,
-    ref: refText(result.ref),
+    ref: result.preparing ? null : refText(result.ref),
     history: result.history,
   }));
 }

@@ -3,6 +3,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import type { Selector } from "../control/api.ts";
 import { Failure } from "../failure.ts";
+import { parseInterval } from "../repo/interval.ts";
 import { effectiveGid, effectiveUid } from "../sys/mod.ts";
 import { variable } from "./environment.ts";
 import { hostPath } from "./host_paths.ts";
@@ -14,6 +15,19 @@ export function wholeNumber(min: number): (text: string) => number {
     if (/^\d+$/.test(text) && value >= min && value <= 0xffff_fffe) return value;
     throw new InvalidArgumentError(`Give a whole number of ${min} or more.`);
   };
+}
+
+/** An object, since commander takes null for a value that is missing. */
+export interface Interval {
+  /** Null: never. */
+  readonly seconds: number | null;
+}
+
+/** `30s`, `5m`, `1h`, `never`; commander prints what is wrong. */
+export function interval(text: string): Interval {
+  const seconds = parseInterval(text);
+  if (seconds !== undefined) return { seconds };
+  throw new InvalidArgumentError("Give a number with s, m or h, from 1s to 168h, or never.");
 }
 
 export interface OwnerOptions {

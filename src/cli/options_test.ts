@@ -72,6 +72,7 @@ Deno.test("a repository's verbs have help, and a hidden flag stays hidden", () =
     "unmount",
     "remount",
     "add-repo",
+    "prepare",
     "remove-repo",
     "list-repos",
     "status",

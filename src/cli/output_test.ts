@@ -9,11 +9,16 @@ const STATUS: RepoStatus = {
   remote: "https://host/workers",
   head: "0123456789012345678901234567890123456789",
   ref: "refs/heads/main",
+  sourceRef: "refs/heads/main",
+  requiredCommit: null,
+  acquisition: "not_required",
+  baseCommit: "b".repeat(40),
   ahead: 1,
   behind: 2,
   diverged: true,
   lastFetch: "2026-01-02T03:04:05.000Z",
   result: "ok",
+  prepareError: null,
   hydratedBlobs: 3,
   hydratedBytes: 4096,
   overlayDirty: false,
@@ -28,8 +33,10 @@ const STATUS: RepoStatus = {
 Deno.test("the status line has fixed fields in a fixed order", () => {
   assert.equal(
     statusLine(STATUS),
-    "repo=workers state=mounted head=0123456789012345678901234567890123456789 ref=main ahead=1 " +
-      "behind=2 diverged=true last_fetch=2026-01-02T03:04:05.000Z result=ok hydrated_blobs=3 " +
+    "repo=workers state=mounted head=0123456789012345678901234567890123456789 ref=main " +
+      "source_ref=refs/heads/main required_commit=none acquisition=not_required " +
+      `base_commit=${"b".repeat(40)} ahead=1 ` +
+      "behind=2 diverged=true last_fetch=2026-01-02T03:04:05.000Z result=ok prepare_error=none hydrated_blobs=3 " +
       "hydrated_bytes=4096 overlay_dirty=false history=full remote_refresh=30s",
   );
 });

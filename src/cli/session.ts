@@ -28,6 +28,7 @@ type OfflineVerb =
   | "unmount"
   | "remove-repo"
   | "add-repo"
+  | "prepare"
   | "fetch"
   | "set-refresh"
   | "switch";
@@ -102,6 +103,7 @@ export class Session {
       const result = await this.#serve(verb, params);
       return { result: await this.#tellDaemon(result as Result<"add-repo">) as Result<V> };
     }
+    if (verb === "prepare") return { result: await this.#serve(verb, params) };
     // Nor are these: they change nothing, or only what has locks of its own.
     if (["list-repos", "status", "fetch", "switch"].includes(verb)) {
       return { result: await this.#serve(verb, params) };
@@ -138,7 +140,8 @@ export class Session {
     try {
       if (verb === "unmount" || verb === "remove-repo") {
         // The lock is held here, so whatever is mounted there has no daemon.
-        detachOurMounts(new Set(registry.all().map((record) => record.mountPoint)));
+        const repos = [...registry.all(), ...registry.preparations.all()];
+        detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
       }
       return await interruptible((signal, onProgress) => {
         const serve = service[verb] as unknown as (

@@ -1,22 +1,17 @@
 /** `afs set-refresh`: how often the daemon asks the remote for new refs. */
 
-import { Command, InvalidArgumentError } from "commander";
-import { parseInterval } from "../repo/interval.ts";
+import { Command } from "commander";
 import {
   addJsonOption,
   addNameOption,
+  type Interval,
+  interval,
   type JsonOption,
   requiredSelector,
   type WhichOptions,
 } from "./options.ts";
 import { printJson, say } from "./output.ts";
 import { Session } from "./session.ts";
-
-/** An object, since commander takes null for a value that is missing. */
-interface Interval {
-  /** Null: never. */
-  readonly seconds: number | null;
-}
 
 interface SetRefreshOptions extends WhichOptions, JsonOption {
   readonly interval: Interval;
@@ -28,12 +23,6 @@ export function setRefreshCommand(): Command {
     .argument("[dir]", "where it is mounted")
     .requiredOption("--interval <interval>", "30s, 5m, 1h, ... up to 168h, or never", interval);
   return addJsonOption(addNameOption(command)).action(setRefresh);
-}
-
-function interval(text: string): Interval {
-  const seconds = parseInterval(text);
-  if (seconds !== undefined) return { seconds };
-  throw new InvalidArgumentError("Give a number with s, m or h, from 1s to 168h, or never.");
 }
 
 async function setRefresh(dir: string | undefined, options: SetRefreshOptions): Promise<void> {

@@ -93,10 +93,8 @@ async function placeOf(
     throw new Failure("failed", `Cannot find a repository ${what}: see afs list-repos`);
   }
   if (found.state !== "mounted") {
-    throw new Failure(
-      "not-mounted",
-      `Cannot switch: ${found.repo} is not mounted; see afs remount`,
-    );
+    const why = found.state === "preparing" ? "is being prepared" : "is not mounted";
+    throw new Failure("not-mounted", `Cannot switch: ${found.repo} ${why}; see afs status`);
   }
   return { repo: asked, place: asked.by === "dir" ? asked.dir : found.mountPoint };
 }

@@ -12,6 +12,7 @@
 
 import * as v from "valibot";
 import { EXIT_CODES, Failure, type FailureKind } from "../failure.ts";
+import { isOid, type Oid } from "../git/oid.ts";
 
 /** A request of another version is refused. Fields may be added without a new one. */
 export const API_VERSION = 1;
@@ -32,6 +33,16 @@ export type Selector = v.InferOutput<typeof Selector>;
 
 const None = v.strictObject({});
 
+/** Up to a week. */
+const refreshSeconds = v.pipe(whole, v.minValue(1), v.maxValue(7 * 24 * 3600));
+
+const SourceParams = {
+  /** The source must be this commit, in full, and the base stays there. Null: whatever it is. */
+  requiredCommit: v.nullable(v.pipe(text, v.check(isOid), v.transform((oid) => oid as Oid))),
+  /** How often the remote is asked for new refs; null: never. Absent: it was not said. */
+  refreshSeconds: v.optional(v.nullable(refreshSeconds)),
+};
+
 const MountParams = v.strictObject({
   /** May hold credentials: it is never logged. */
   url: text,
@@ -43,6 +54,7 @@ const MountParams = v.strictObject({
   uid: userId,
   gid: userId,
   xattrs: v.boolean(),
+  ...SourceParams,
   /** Whether they were asked for; false: who would own a new one. */
   ownerGiven: v.optional(v.boolean(), false),
   /** When to answer: the tree can be read, or the history is there too. */
@@ -56,9 +68,12 @@ const AddRepoParams = v.strictObject({
   depth: v.nullable(whole),
   /** The mount point is `<mountRoot>/<name>`. Null: the daemon's `--root`. */
   mountRoot: v.nullable(absolute),
+  /** Answer at once, and prepare it behind. */
+  async: v.optional(v.boolean(), false),
   uid: userId,
   gid: userId,
   xattrs: v.boolean(),
+  ...SourceParams,
 });
 
 const RemoveRepoParams = v.strictObject({
@@ -70,7 +85,7 @@ const RemoveRepoParams = v.strictObject({
 /** One repository as `status` shows it. */
 export const RepoStatus = v.object({
   repo: v.string(),
-  state: v.picklist(["mounted", "unmounted", "failed"]),
+  state: v.picklist(["mounted", "unmounted", "preparing", "failed"]),
   mountPoint: v.string(),
   /** Without credentials. */
   remote: v.string(),
@@ -78,6 +93,14 @@ export const RepoStatus = v.object({
   head: v.nullable(v.string()),
   /** Full ref HEAD is on; null: detached. */
   ref: v.nullable(v.string()),
+  /** What was acquired: a full ref, a commit's oid, or `HEAD`. */
+  sourceRef: v.string(),
+  /** What it had to be; null: whatever it was. */
+  requiredCommit: v.nullable(v.string()),
+  /** `verified`: the source was what it had to be when it was acquired. */
+  acquisition: v.picklist(["not_required", "pending", "verified"]),
+  /** Beneath the work tree; null: nothing yet. */
+  baseCommit: v.nullable(v.string()),
   /** Commits against the upstream; null: unknown, e.g. while the history comes in. */
   ahead: v.nullable(whole),
   behind: v.nullable(whole),
@@ -86,6 +109,8 @@ export const RepoStatus = v.object({
   lastFetch: v.nullable(v.string()),
   /** `ok`, or one line about what failed last. */
   result: v.string(),
+  /** Why it could not be prepared; null: it was, or is being. */
+  prepareError: v.nullable(v.string()),
   hydratedBlobs: whole,
   hydratedBytes: whole,
   /** Whether the work tree differs from its base; null: the overlay cannot be read. */
@@ -106,7 +131,7 @@ export type RepoStatus = v.InferOutput<typeof RepoStatus>;
 /** One repository as `list-repos` shows it. */
 export const RepoSummary = v.object({
   repo: v.string(),
-  state: v.picklist(["mounted", "unmounted", "failed"]),
+  state: v.picklist(["mounted", "unmounted", "preparing", "failed"]),
   mountPoint: v.string(),
   remote: v.string(),
   branch: v.nullable(v.string()),
@@ -117,9 +142,12 @@ export const MountResult = v.object({
   repo: v.string(),
   mountPoint: v.string(),
   remote: v.string(),
-  head: v.string(),
+  /** Null: it is being prepared. */
+  head: v.nullable(v.string()),
   ref: v.nullable(v.string()),
   history: v.string(),
+  /** It comes behind the mount, where everything waits for it. */
+  preparing: v.boolean(),
   /** Whether this call acquired it; false: it was registered before. */
   acquired: v.boolean(),
   /** False: `add-repo` without a daemon; the next daemon mounts it. */
@@ -152,7 +180,7 @@ export type FetchResult = v.InferOutput<typeof FetchResult>;
 const SetRefreshParams = v.strictObject({
   repo: Selector,
   /** Null: never. */
-  seconds: v.nullable(v.pipe(whole, v.minValue(1), v.maxValue(7 * 24 * 3600))),
+  seconds: v.nullable(refreshSeconds),
 });
 
 const SwitchParams = v.strictObject({
@@ -201,6 +229,8 @@ export const VERBS = {
   "remove-repo": { params: RemoveRepoParams, result: RemoveResult },
   unmount: { params: v.strictObject({ repo: Selector, lazy: v.boolean() }), result: RepoAt },
   remount: { params: v.strictObject({ repo: Selector }), result: RepoAt },
+  /** Waits until what was asked for with `async` is here, and tries again what has failed. */
+  prepare: { params: v.strictObject({ repo: Selector }), result: MountResult },
   fetch: { params: v.strictObject({ repo: Selector }), result: FetchResult },
   "set-refresh": {
     params: SetRefreshParams,

@@ -12,6 +12,7 @@ const MOUNT = {
   uid: 0,
   gid: 0,
   xattrs: false,
+  requiredCommit: null,
   ownerGiven: false,
   wait: "tree",
 };

@@ -17,6 +17,7 @@ const HANDLERS: Handlers = {
   "remove-repo": NONE,
   unmount: NONE,
   remount: NONE,
+  prepare: NONE,
   "list-repos": () => Promise.resolve({ repos: [] }),
   fetch: NONE,
   "set-refresh": NONE,

@@ -9,6 +9,12 @@ const PHASES = {
   prepare: "Preparing the work tree",
 } as const;
 
+/** Of states that say more than the phase. */
+const TEXTS: Partial<Record<AcquireProgress["state"], string>> = {
+  waiting: "Waiting for another fetch",
+  retry: "Fetching again, since the connection failed",
+};
+
 /** Turns events of an acquisition into progress: one line per phase, percent within. */
 export class AcquireSteps {
   readonly #onProgress: (progress: Omit<Progress, "kind">) => void;
@@ -21,7 +27,7 @@ export class AcquireSteps {
   show({ phase, state, transfer }: AcquireProgress): void {
     if (state === "asked" || state === "end") return;
     const percent = transfer?.percent ?? null;
-    const text = state === "waiting" ? "Waiting for another fetch" : PHASES[phase];
+    const text = TEXTS[state] ?? PHASES[phase];
     const line = `${text} ${percent}`;
     // git reports several times a second without news.
     if (line === this.#last) return;

@@ -67,6 +67,9 @@ export class HeadFollowers {
   /** A repository is mounted. */
   start(repoId: string): void {
     this.stop(repoId);
+    // A required commit stays beneath, wherever HEAD goes.
+    const { requiredCommitOid = null } = this.#options.registry.byId(repoId) ?? {};
+    if (requiredCommitOid !== null) return;
     this.#followers.set(repoId, new HeadFollower(repoId, this.#options));
   }
 

@@ -148,7 +148,11 @@ class Daemon {
     const late = setTimeout(() => this.#leave("Stopping takes too long"), STOP_MS);
     this.#stop.abort(new Failure("failed", "Cannot mount: the daemon is stopping"));
     await server.close(ANSWERS_MS);
-    await Promise.all([this.#history.stopAll(), this.#refresh.stopAll()]);
+    await Promise.all([
+      this.#history.stopAll(),
+      this.#refresh.stopAll(),
+      this.#service.stopPreparing(),
+    ]);
     await started;
     this.#heads.stopAll();
     await this.#mounts.closeAll();
@@ -193,7 +197,8 @@ class Daemon {
   /** The last way out: no mount may be left dead, whatever hangs. */
   #leave(why: string): never {
     this.#log.warning(why);
-    detachOurMounts(new Set(this.#registry.all().map((record) => record.mountPoint)));
+    const repos = [...this.#registry.all(), ...this.#registry.preparations.all()];
+    detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
     removeSocket(this.#layout.socketPath);
     Deno.exit(0);
   }

@@ -2,7 +2,7 @@
  * Every mount of this daemon, and the workers of their stores.
  *
  * Invariants
- *  1. A repository is mounted at most once.
+ *  1. A repository is mounted at most once: as itself, or as a placeholder that waits for it.
  *  2. A store's workers live exactly as long as one of its mounts does, or is expected.
  *  3. A mount point is only ever touched by its mount worker (design section 2).
  */
@@ -12,11 +12,12 @@ import type { BaseId } from "../git/base_id.ts";
 import { pathExists } from "../git/files.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
-import { MountHandle, spawnMountWorker } from "../mount/handle.ts";
-import type { MountCommand, Rebased, Switched } from "../mount/messages.ts";
+import { MountHandle, type MountWant, spawnMountWorker } from "../mount/handle.ts";
+import type { MountCommand, MountTree, Rebased, Switched } from "../mount/messages.ts";
 import type { HostPath } from "../path.ts";
 import { Converter, forgetOtherBoots } from "../repo/converter.ts";
 import type { Layout } from "../repo/layout.ts";
+import type { Preparation } from "../repo/preparations.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
 import { StoreWorkers } from "./store_workers.ts";
@@ -46,9 +47,19 @@ interface Mounted {
   leaving: boolean;
 }
 
+/** Mounted, and not yet what it is to be. */
+interface Placeholder {
+  readonly handle: MountHandle;
+  /** Null: there is no store to ask. */
+  onWant: ((want: MountWant) => void) | null;
+  /** `unmount` was called. */
+  leaving: boolean;
+}
+
 export class Mounts {
   readonly #options: MountsOptions;
   readonly #mounted = new Map<string, Mounted>();
+  readonly #placeholders = new Map<string, Placeholder>();
   readonly #stores = new Map<string, StoreWorkers>();
   /** Workers that end; those that come after them use the same folders. */
   readonly #closing = new Map<string, Promise<void>>();
@@ -65,13 +76,20 @@ export class Mounts {
     this.#options = options;
   }
 
+  /** A placeholder is a mount too. */
   isMounted(repoId: string): boolean {
-    return this.#mounted.has(repoId);
+    return this.#mounted.has(repoId) || this.#placeholders.has(repoId);
+  }
+
+  /** It waits for its repository. */
+  isPlaceholder(repoId: string): boolean {
+    return this.#placeholders.has(repoId);
   }
 
   /** Requests of the kernel since it was mounted; null: not mounted. */
   requestCount(repoId: string): number | null {
-    return this.#mounted.get(repoId)?.handle.requestCount ?? null;
+    const mounted = this.#mounted.get(repoId) ?? this.#placeholders.get(repoId);
+    return mounted?.handle.requestCount ?? null;
   }
 
   /**
@@ -82,7 +100,10 @@ export class Mounts {
   expect(remoteUrl: string, storeId: string, repoId: string): () => void {
     const store = this.#openStore(storeId, remoteUrl);
     const steps = [
-      () => this.#spares.set(repoId, this.#spawnWorker(storeId, repoId)),
+      () => {
+        if (this.#placeholders.has(repoId)) return;
+        this.#spares.set(repoId, this.#spawnWorker(storeId, repoId));
+      },
       () => store.loadIndexer(),
       () => store.loadHydrator(),
     ];
@@ -100,25 +121,24 @@ export class Mounts {
     };
   }
 
-  /** Resolves when the kernel has our answer to INIT. Throws Failure. */
+  /**
+   * Resolves when the kernel has our answer to INIT, or, where a placeholder is, when the
+   * repository is served there. Throws Failure.
+   */
   async mount(record: RepoRecord): Promise<void> {
     if (this.#mounted.has(record.id)) throw new Bug(`${record.name} is mounted already`);
     const { layout } = this.#options;
-    const { viewDir } = layout.repo(record.id);
+    const { viewDir, convertedDir, overlayDir } = layout.repo(record.id);
     const { storeId } = record;
+    const placeholder = this.#placeholders.get(record.id) ?? null;
     const store = this.#openStore(storeId, record.remote);
     try {
       await this.#closing.get(storeId);
       store.start(record.objectFormat);
       store.index(viewDir, record.baseTreeOid);
-      // Of a daemon that was killed: nobody answers there any more.
-      detachOurMounts(new Set([record.mountPoint]));
       const mountId = this.#nextMountId++;
-      const { overlayDir, convertedDir, contextsPath } = layout.repo(record.id);
-      if (await pathExists(convertedDir)) await forgetOtherBoots(record, layout);
       Deno.mkdirSync(overlayDir, { recursive: true, mode: 0o700 });
-      const worker = this.#spares.get(record.id) ?? this.#spawnWorker(storeId, record.id);
-      this.#spares.delete(record.id);
+      if (await pathExists(convertedDir)) await forgetOtherBoots(record, layout);
       const converter = new Converter({
         layout,
         record,
@@ -129,33 +149,17 @@ export class Mounts {
         },
         onProgress: () => handle.send({ kind: "progress" }),
       });
-      const handle: MountHandle = new MountHandle(
-        {
-          repoId: record.id,
-          repoName: record.name,
-          mountPoint: record.mountPoint,
-          source: record.remote,
-          basePath: layout.store(storeId).basePath,
-          overlayDir,
-          xattrs: record.xattrs,
-          packDirs: packDirsOf(layout, record),
-          objectFormat: record.objectFormat,
-          rootTreeId: record.baseTreeId,
-          convertedDir,
-          contextsPath,
-          baseTimeSeconds: record.baseTimeSeconds,
-          uid: record.uid,
-          gid: record.gid,
-          allowOther: effectiveUid() === 0,
-          userGitDir: layout.repo(record.id).userGitDir,
-          stateRoot: layout.stateRoot,
-        },
-        worker,
-        (want) => {
-          if (want.kind === "convert") converter.convert(want.ids);
-          else store.want(mountId, viewDir, want);
-        },
-      );
+      const onWant = (want: MountWant) => {
+        if (want.kind === "convert") converter.convert(want.ids);
+        else store.want(mountId, viewDir, want);
+      };
+      const tree = {
+        objectFormat: record.objectFormat,
+        rootTreeId: record.baseTreeId,
+        baseTimeSeconds: record.baseTimeSeconds,
+      };
+      const handle: MountHandle = placeholder?.handle ?? this.#open(record, storeId, tree, onWant);
+      if (placeholder !== null) placeholder.onWant = onWant;
       // Before it is mounted: somebody may wait in the directory, and ask at once.
       store.attach(
         mountId,
@@ -164,21 +168,81 @@ export class Mounts {
         record.baseTreeOid,
       );
       try {
-        await handle.started();
+        await (placeholder === null ? handle.started() : handle.publish(tree));
       } catch (error) {
         store.detach(mountId);
         this.#end(converter);
         throw error;
       }
+      this.#placeholders.delete(record.id);
       this.#serve({ record, mountId, store, handle, converter, leaving: false });
     } finally {
       this.#letGo(storeId);
     }
   }
 
+  /** Mounts a directory in which everything waits for what is being prepared. Throws Failure. */
+  async mountPlaceholder(preparation: Preparation, storeId: string): Promise<void> {
+    const { id } = preparation;
+    const placeholder: Placeholder = {
+      handle: this.#open(preparation, storeId, null, (want) => placeholder.onWant?.(want)),
+      onWant: null,
+      leaving: false,
+    };
+    const { handle } = placeholder;
+    await handle.started();
+    this.#placeholders.set(id, placeholder);
+    handle.closed.then((cause) => {
+      // It has become the repository's mount, which has an end of its own.
+      if (this.#placeholders.get(id) !== placeholder) return;
+      this.#placeholders.delete(id);
+      if (!placeholder.leaving) this.#options.onUnmounted(id, cause);
+    });
+  }
+
+  /** What waits at a placeholder: waits on, or gets errors. */
+  setGate(repoId: string, state: "waiting" | "failed"): void {
+    this.#placeholders.get(repoId)?.handle.send({ kind: "gate", state });
+  }
+
+  /** A mount worker at work; `tree` is null for a placeholder. */
+  #open(
+    repo: RepoRecord | Preparation,
+    storeId: string,
+    tree: MountTree | null,
+    onWant: (want: MountWant) => void,
+  ): MountHandle {
+    const { layout } = this.#options;
+    const { overlayDir, convertedDir, contextsPath, viewDir, userGitDir } = layout.repo(repo.id);
+    const store = layout.store(storeId);
+    // Of a daemon that was killed: nobody answers there any more.
+    detachOurMounts(new Set([repo.mountPoint]));
+    const worker = this.#spares.get(repo.id) ?? this.#spawnWorker(storeId, repo.id);
+    this.#spares.delete(repo.id);
+    const config = {
+      repoId: repo.id,
+      repoName: repo.name,
+      mountPoint: repo.mountPoint,
+      source: repo.remote,
+      basePath: store.basePath,
+      overlayDir,
+      xattrs: repo.xattrs,
+      // The view's own are those that were imported from the user's git directory.
+      packDirs: [store.gitDir, viewDir].map(packDirOf),
+      convertedDir,
+      contextsPath,
+      uid: repo.uid,
+      gid: repo.gid,
+      allowOther: effectiveUid() === 0,
+      userGitDir,
+      stateRoot: layout.stateRoot,
+    };
+    return new MountHandle(config, tree, worker, onWant);
+  }
+
   /** Throws Failure (not-mounted; busy when not lazy and somebody is inside). */
   async unmount(repoId: string, options: { lazy: boolean }): Promise<void> {
-    const mounted = this.#mounted.get(repoId);
+    const mounted = this.#mounted.get(repoId) ?? this.#placeholders.get(repoId);
     if (mounted === undefined) throw new Failure("not-mounted", "Cannot unmount: not mounted");
     mounted.leaving = true;
     try {
@@ -219,7 +283,7 @@ export class Mounts {
 
   /** Lazily unmounts everything; who is inside gets errors. Never throws. */
   async closeAll(): Promise<void> {
-    const ids = [...this.#mounted.keys()];
+    const ids = [...this.#mounted.keys(), ...this.#placeholders.keys()];
     await Promise.allSettled(ids.map((id) => this.unmount(id, { lazy: true })));
     for (const storeId of [...this.#stores.keys()]) this.#close(storeId);
     await Promise.all([...this.#closing.values(), ...this.#ending]);
@@ -309,9 +373,4 @@ export class Mounts {
 
 function packDirOf(gitDir: HostPath): string {
   return `${gitDir}/objects/pack`;
-}
-
-/** The view's own are those that were imported from the user's git directory. */
-function packDirsOf(layout: Layout, { id, storeId }: RepoRecord): string[] {
-  return [layout.store(storeId).gitDir, layout.repo(id).viewDir].map(packDirOf);
 }

@@ -39,6 +39,8 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     remote: "https://host/x",
     branch: null,
     ref: "refs/heads/main",
+    sourceRef: "refs/heads/main",
+    requiredCommitOid: null,
     depth: null,
     mountPoint: `/mnt/${id}` as HostPath,
     storeId: "store",

@@ -13,37 +13,32 @@
  *     mounted     a crash of its worker              failed with a cause
  *     any         remove-repo                        (none)
  *
+ * What is not here yet (add-repo --async) has states of its own: preparing.ts.
+ *
  * Invariants
  *  1. What two verbs do to one mount point does not interleave; so two `mount`s of the same thing
  *     give one mount.
- *  2. A name is given to one acquisition at a time.
- *  3. A verb that fails or is aborted leaves the repository as it was before.
+ *  2. A verb that fails or is aborted leaves the repository as it was before.
  */
 
 import { Failure, messageOf } from "../failure.ts";
-import { parseRemote, storeIdOf } from "../git/remote_url.ts";
+import { parseRemote } from "../git/remote_url.ts";
 import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
-import { acquire, newRepoId } from "../repo/acquire.ts";
-import {
-  checkMountPoint,
-  checkName,
-  lastFolders,
-  makeMountPoint,
-  removeMountPoint,
-} from "../repo/checks.ts";
+import { checkMountPoint, checkName, lastFolders, removeMountPoint } from "../repo/checks.ts";
 import { keepCredentials } from "../repo/credentials.ts";
 import type { Layout } from "../repo/layout.ts";
-import { ownerOf } from "../repo/owner.ts";
-import { nameTaken, type Registry } from "../repo/registry.ts";
+import type { Registry } from "../repo/registry.ts";
+import type { Preparation } from "../repo/preparations.ts";
 import { removeRepo } from "../repo/remove.ts";
 import { recoverSwitch } from "../repo/switch_intent.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
-import type { MountResult, Params, Result, Selector } from "../control/api.ts";
+import type { MountResult, Params, RepoStatus, Result, Selector } from "../control/api.ts";
 import type { Context, Handlers } from "../control/server.ts";
-import { AcquireSteps } from "./acquire_steps.ts";
+import { baseName, byName, refuseOther, sourceOf } from "./acquire_params.ts";
+import { Acquiring, makeFolders } from "./acquiring.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
@@ -51,16 +46,16 @@ import type { RefreshTasks } from "./refresh_tasks.ts";
 import { fetchRepo, setRefresh } from "./refresh_verbs.ts";
 import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
+import { notYet, type PlaceholderMounts, Preparing } from "./preparing.ts";
 import { handedOver, type SwitchableMounts, switchTo } from "./switches.ts";
 
 /** What the verbs need of `Mounts`. */
-export interface MountTable extends SwitchableMounts {
+export interface MountTable extends SwitchableMounts, PlaceholderMounts {
   requestCount(repoId: string): number | null;
   mount(record: RepoRecord): Promise<void>;
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
-  isMounted(repoId: string): boolean;
-  /** A mount on this store will come; call what it returns when it has, or will not. */
-  expect(remoteUrl: string, storeId: string, repoId: string): () => void;
+  /** It waits for its repository. */
+  isPlaceholder(repoId: string): boolean;
 }
 
 export interface ServiceOptions {
@@ -84,24 +79,13 @@ export interface ServiceOptions {
   readonly version: string;
 }
 
-interface Acquisition {
-  readonly name: string;
-  readonly url: string;
-  readonly branch: string | null;
-  readonly depth: number | null;
-  readonly mountPoint: HostPath;
-  readonly uid: number;
-  readonly gid: number;
-  readonly xattrs: boolean;
-}
-
 export class Service implements Handlers {
   readonly #options: ServiceOptions;
   readonly #registry: Registry;
   readonly #layout: Layout;
   readonly #locks = new KeyedLock();
-  /** Names of acquisitions under way. */
-  readonly #names = new Set<string>();
+  readonly #preparing: Preparing;
+  readonly #acquiring: Acquiring;
   /** Why a repository is not mounted though it should be, by id. */
   readonly #failures = new Map<string, string>();
   readonly #log = logger("daemon");
@@ -110,10 +94,23 @@ export class Service implements Handlers {
     this.#options = options;
     this.#registry = options.registry;
     this.#layout = options.layout;
+    this.#acquiring = new Acquiring({
+      layout: options.layout,
+      registry: options.registry,
+      live: options.live,
+      remove: (record) => this.#remove(record),
+    });
+    this.#preparing = new Preparing({
+      layout: options.layout,
+      registry: options.registry,
+      mounts: options.live?.mounts ?? null,
+      onPublished: (record) => this.#mountPublished(record),
+    });
   }
 
   /** Mounts what was mounted; a repository that fails is logged and leaves the others alone. */
   async mountAll(signal: AbortSignal): Promise<void> {
+    const resumed = this.#preparing.resume();
     const wanted = this.#registry.all().filter((record) => record.wanted === "mounted");
     await Promise.allSettled(
       wanted.map(({ id, mountPoint }) =>
@@ -126,6 +123,12 @@ export class Service implements Handlers {
         }, signal)
       ),
     );
+    await resumed;
+  }
+
+  /** What is being prepared goes on with the next daemon. */
+  async stopPreparing(): Promise<void> {
+    await this.#preparing.stopAll();
   }
 
   /** For `Mounts`: a mount is gone that no verb unmounted. */
@@ -149,7 +152,9 @@ export class Service implements Handlers {
 
   /** No repository is registered, and no verb is under way that may register one. */
   get isUnused(): boolean {
-    return this.#locks.busyCount === 0 && this.#registry.all().length === 0;
+    const { preparations } = this.#registry;
+    return this.#locks.busyCount === 0 && this.#registry.all().length === 0 &&
+      preparations.all().length === 0;
   }
 
   readonly "stop-if-unused" = (): Promise<Result<"stop-if-unused">> => {
@@ -162,6 +167,8 @@ export class Service implements Handlers {
     const { record, acquired } = await this.#locks.run(params.dir, () => {
       const url = parseRemote(params.url).url;
       this.#options.live?.checkRights(url);
+      const preparation = this.#registry.preparations.by("mountPoint", params.dir);
+      if (preparation !== null) throw notYet(preparation);
       const existing = this.#registry.byMountPoint(params.dir);
       return existing === null
         ? this.#acquireNamed(params, context)
@@ -205,59 +212,89 @@ export class Service implements Handlers {
     const mountPoint = `${root}/${params.name}` as HostPath;
     return this.#locks.run(mountPoint, async () => {
       this.#options.live?.checkRights(parseRemote(params.remote).url);
-      return await this.#withName(params.name, async () => {
-        const request = { ...params, url: params.remote, mountPoint };
-        return this.#resultOf(await this.#acquire(request, context), true);
+      return await this.#acquiring.withName(params.name, async () => {
+        const request = { ...sourceOf(params), name: params.name, url: params.remote, mountPoint };
+        if (params.async) return await this.#preparing.add(request);
+        return this.#resultOf(await this.#acquiring.acquire(request, context), true);
       });
     }, context.signal);
   };
 
+  readonly prepare = async (
+    { repo }: Params<"prepare">,
+    context: Context,
+  ): Promise<MountResult> => {
+    const preparation = this.#preparing.find(repo, { inside: true });
+    if (preparation !== null) await this.#preparing.prepare(preparation, context);
+    const record = this.#find(repo, { inside: true });
+    return this.#resultOf(record, preparation !== null);
+  };
+
   readonly unmount = (params: Params<"unmount">, context: Context): Promise<Result<"unmount">> =>
-    this.#withRepo(params.repo, context, async (record) => {
-      const { name: repo, mountPoint } = record;
-      if (this.#isMounted(record)) {
-        await this.#options.live?.mounts.unmount(record.id, { lazy: params.lazy });
-        this.#log.info("Unmounted", { repo, mountPoint });
-      } else if (record.wanted === "unmounted") {
-        throw new Failure("not-mounted", `Cannot unmount ${mountPoint}: it is not mounted`);
-      }
-      this.#failures.delete(record.id);
-      this.#registry.update(record.id, { wanted: "unmounted" });
-      return { repo, mountPoint };
+    this.#withEither(params.repo, context, {
+      preparing: (preparation) => this.#preparing.unmount(preparation, params.lazy),
+      repo: (record) => this.#unmount(record, params.lazy),
     });
+
+  async #unmount(record: RepoRecord, lazy: boolean): Promise<Result<"unmount">> {
+    const { name: repo, mountPoint } = record;
+    if (this.#isMounted(record)) {
+      await this.#options.live?.mounts.unmount(record.id, { lazy });
+      this.#log.info("Unmounted", { repo, mountPoint });
+    } else if (record.wanted === "unmounted") {
+      throw new Failure("not-mounted", `Cannot unmount ${mountPoint}: it is not mounted`);
+    }
+    this.#failures.delete(record.id);
+    this.#registry.update(record.id, { wanted: "unmounted" });
+    return { repo, mountPoint };
+  }
 
   readonly remount = (params: Params<"remount">, context: Context): Promise<Result<"remount">> =>
-    this.#withRepo(params.repo, context, async (record) => {
-      this.#options.live?.checkRights(record.remote);
-      if (this.#isMounted(record)) {
-        await this.#options.live?.mounts.unmount(record.id, { lazy: false });
-      }
-      await this.#mountRegistered(record);
-      return { repo: record.name, mountPoint: record.mountPoint };
+    this.#withEither(params.repo, context, {
+      preparing: (preparation) => this.#preparing.remount(preparation),
+      repo: async (record) => {
+        this.#options.live?.checkRights(record.remote);
+        if (this.#isMounted(record)) {
+          await this.#options.live?.mounts.unmount(record.id, { lazy: false });
+        }
+        await this.#mountRegistered(record);
+        return { repo: record.name, mountPoint: record.mountPoint };
+      },
     });
 
-  readonly "remove-repo" = (
+  readonly "remove-repo" = async (
     params: Params<"remove-repo">,
     context: Context,
-  ): Promise<Result<"remove-repo">> =>
-    this.#withRepo(params.repo, context, async (before) => {
-      const record = await this.#settled(before);
-      const onlyHere = await lossesOf(record, this.#layout, params.force);
-      const { name: repo, mountPoint } = record;
-      if (params.dryRun) return { repo, mountPoint, removed: false, onlyHere };
-      if (onlyHere.length > 0 && !params.force) {
-        throw wouldLose(repo, onlyHere);
-      }
-      if (this.#isMounted(record)) {
-        await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
-        await this.#refuseLate(record, params.force);
-      }
-      await this.#remove(record);
-      // What was there before is somebody's, and so is what somebody has put something into.
-      await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
-      this.#log.info("Removed repository", { repo, mountPoint });
-      return { repo, mountPoint, removed: true, onlyHere };
+  ): Promise<Result<"remove-repo">> => {
+    // Not under the lock: one that has come to its end waits for that.
+    if (!params.dryRun) await this.#preparing.stop(params.repo);
+    return await this.#withEither(params.repo, context, {
+      preparing: (preparation) => this.#preparing.remove(preparation, params),
+      repo: (record) => this.#removeRepo(record, params),
     });
+  };
+
+  async #removeRepo(
+    before: RepoRecord,
+    params: Params<"remove-repo">,
+  ): Promise<Result<"remove-repo">> {
+    const record = await this.#settled(before);
+    const onlyHere = await lossesOf(record, this.#layout, params.force);
+    const { name: repo, mountPoint } = record;
+    if (params.dryRun) return { repo, mountPoint, removed: false, onlyHere };
+    if (onlyHere.length > 0 && !params.force) {
+      throw wouldLose(repo, onlyHere);
+    }
+    if (this.#isMounted(record)) {
+      await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
+      await this.#refuseLate(record, params.force);
+    }
+    await this.#remove(record);
+    // What was there before is somebody's, and so is what somebody has put something into.
+    await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
+    this.#log.info("Removed repository", { repo, mountPoint });
+    return { repo, mountPoint, removed: true, onlyHere };
+  }
 
   /** Not under the mount point's lock: nobody waits for the network to unmount. */
   readonly fetch = async ({ repo }: Params<"fetch">, context: Context): Promise<Result<"fetch">> =>
@@ -305,10 +342,12 @@ export class Service implements Handlers {
       remote: record.remote,
       branch: record.branch,
     }));
-    return Promise.resolve({ repos });
+    return Promise.resolve({ repos: byName([...repos, ...this.#preparing.summaries()]) });
   };
 
   readonly status = async ({ repo }: Params<"status">): Promise<Result<"status">> => {
+    const preparation = repo === null ? null : this.#preparing.find(repo, { inside: true });
+    if (preparation !== null) return { repos: [this.#preparing.statusOf(preparation)] };
     const records = repo === null ? this.#registry.all() : [this.#find(repo, { inside: true })];
     const repos = await Promise.all(records.map(async (before) => {
       const record = await this.#settled(before);
@@ -318,7 +357,7 @@ export class Service implements Handlers {
         requests: this.#options.live?.mounts.requestCount(record.id) ?? null,
       });
     }));
-    return { repos };
+    return { repos: repo === null ? byName([...repos, ...this.#preparing.statuses()]) : repos };
   };
 
   /** What is registered when the base has followed HEAD: changes are told against that. */
@@ -329,6 +368,8 @@ export class Service implements Handlers {
 
   /** Throws Failure. `inside`: a directory within the mount will do. */
   #find(selector: Selector, options: { inside: boolean } = { inside: false }): RepoRecord {
+    const preparation = this.#preparing.find(selector, options);
+    if (preparation !== null) throw notYet(preparation);
     if (selector.by === "name") {
       const record = this.#registry.byName(selector.name);
       if (record !== null) return record;
@@ -358,11 +399,46 @@ export class Service implements Handlers {
     );
   }
 
+  /** As #withRepo, of what may still be prepared. */
+  #withEither<T>(
+    selector: Selector,
+    context: Context,
+    work: {
+      readonly preparing: (preparation: Preparation) => Promise<T>;
+      readonly repo: (record: RepoRecord) => Promise<T>;
+    },
+  ): Promise<T> {
+    const { mountPoint } = this.#preparing.find(selector) ?? this.#find(selector);
+    return this.#locks.run(mountPoint, () => {
+      const preparation = this.#preparing.find(selector);
+      return preparation === null ? work.repo(this.#find(selector)) : work.preparing(preparation);
+    }, context.signal);
+  }
+
+  /** What was prepared takes the place of its placeholder. Throws Failure. */
+  async #mountPublished({ id, mountPoint }: RepoRecord): Promise<void> {
+    const { live } = this.#options;
+    await this.#locks.run(mountPoint, async () => {
+      const record = this.#registry.byId(id);
+      // Removed or unmounted meanwhile, or mounted by a verb that was faster.
+      if (live === null || record === null || record.wanted !== "mounted") return;
+      if (live.mounts.isMounted(id) && !live.mounts.isPlaceholder(id)) return;
+      try {
+        await live.mounts.mount(record);
+      } catch (error) {
+        await live.mounts.unmount(id, { lazy: true }).catch(() => {});
+        this.#failures.set(id, messageOf(error));
+        throw error;
+      }
+      live.history.ensureSoon(record);
+    });
+  }
+
   #isMounted(record: RepoRecord): boolean {
     return this.#options.live?.mounts.isMounted(record.id) ?? false;
   }
 
-  #stateOf(record: RepoRecord): "mounted" | "unmounted" | "failed" {
+  #stateOf(record: RepoRecord): RepoStatus["state"] {
     if (this.#isMounted(record)) return "mounted";
     return this.#failures.has(record.id) ? "failed" : "unmounted";
   }
@@ -376,6 +452,7 @@ export class Service implements Handlers {
       head: record.baseCommitOid,
       ref: record.ref,
       history: historyText(record),
+      preparing: false,
       acquired,
       mounted: this.#isMounted(record),
     };
@@ -385,113 +462,13 @@ export class Service implements Handlers {
     params: Params<"mount">,
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
-    const { url, dir, branch, depth, uid, gid, xattrs } = params;
-    const name = params.name ?? this.#freeName(baseName(dir));
-    return await this.#withName(name, async () => {
+    const { url, dir } = params;
+    const name = params.name ?? this.#acquiring.freeName(baseName(dir));
+    return await this.#acquiring.withName(name, async () => {
       const mountPoint = dir as HostPath;
-      const request = { name, url, branch, depth, mountPoint, uid, gid, xattrs };
-      return { record: await this.#acquire(request, context), acquired: true };
+      const request = { ...sourceOf(params), name, url, mountPoint };
+      return { record: await this.#acquiring.acquire(request, context), acquired: true };
     });
-  }
-
-  #freeName(wish: string): string {
-    const taken = (name: string) => this.#names.has(name) || this.#registry.byName(name) !== null;
-    let name = wish;
-    for (let number = 2; taken(name); number++) name = `${wish}-${number}`;
-    return name;
-  }
-
-  async #withName<T>(name: string, work: () => Promise<T>): Promise<T> {
-    if (this.#names.has(name) || this.#registry.byName(name) !== null) throw nameTaken(name);
-    this.#names.add(name);
-    try {
-      return await work();
-    } finally {
-      this.#names.delete(name);
-    }
-  }
-
-  /** Makes, registers and mounts a repository; a failure of any of these leaves nothing. */
-  async #acquire(request: Acquisition, context: Context): Promise<RepoRecord> {
-    const wanted = await checkMountPoint(request.mountPoint, {
-      records: this.#registry.all(),
-      isWritable,
-    });
-    const { live } = this.#options;
-    const { url } = parseRemote(request.url);
-    const storeId = storeIdOf(url, request.depth);
-    const id = newRepoId();
-    const letGo: (() => void)[] = [];
-    const onAsked = () => {
-      // Starting workers holds this thread: now git and the remote are at work meanwhile.
-      if (live !== null && letGo.length === 0) letGo.push(live.mounts.expect(url, storeId, id));
-    };
-    try {
-      return await this.#acquireAndMount(
-        { ...request, mountPoint: wanted.path },
-        id,
-        context,
-        onAsked,
-      );
-    } finally {
-      for (const each of letGo) each();
-    }
-  }
-
-  async #acquireAndMount(
-    request: Acquisition,
-    id: string,
-    context: Context,
-    onAsked: () => void,
-  ): Promise<RepoRecord> {
-    const progress = new AcquireSteps(context.onProgress);
-    const record = await acquire(request, {
-      layout: this.#layout,
-      id,
-      register: (record) => this.#registry.insert(record),
-      onProgress: (event) => {
-        if (event.state === "asked") onAsked();
-        progress.show(event);
-      },
-      signal: context.signal,
-    });
-    let made: HostPath[] = [];
-    try {
-      made = await this.#makeMountPoint(record);
-      if (this.#options.live !== null) {
-        context.signal.throwIfAborted();
-        context.onProgress({ phase: "Mounting", percent: null });
-        await this.#options.live.mounts.mount(record);
-        await this.#undoMountIfAborted(record, context.signal);
-      }
-    } catch (error) {
-      await this.#remove(record).catch((cause) => {
-        this.#log.error("Could not undo", { repo: record.name, error: messageOf(cause) });
-      });
-      await removeMountPoint(made);
-      throw error;
-    }
-    this.#log.info("Acquired repository", {
-      repo: record.name,
-      remote: record.remote,
-      commit: record.baseCommitOid,
-      mountPoint: record.mountPoint,
-    });
-    this.#options.live?.history.ensureSoon(record);
-    return record;
-  }
-
-  /** Makes what is missing of it, which is ours to remove later. Returns what was made. */
-  async #makeMountPoint({ id, mountPoint, ...owner }: RepoRecord): Promise<HostPath[]> {
-    const made = await makeMountPoint(mountPoint, ownerOf(owner));
-    if (made.length > 0) this.#registry.update(id, { madeFolders: made.length });
-    return made;
-  }
-
-  async #undoMountIfAborted(record: RepoRecord, signal: AbortSignal): Promise<void> {
-    if (!signal.aborted) return;
-    await this.#options.live?.mounts.unmount(record.id, { lazy: true });
-    throw signal.reason;
   }
 
   /** `mount` of what is registered there already: no acquisition, the base stays. */
@@ -504,6 +481,8 @@ export class Service implements Handlers {
     refuseOther(record, params, url);
     await keepCredentials(record, params.url, this.#layout, context.signal);
     await registerSecretsOfRemote(record, this.#layout);
+    const { refreshSeconds: seconds } = params;
+    if (seconds !== undefined) setRefresh(record, { seconds }, this.#options);
     if (!this.#isMounted(record)) {
       context.onProgress({ phase: "Mounting", percent: null });
       await this.#mountRegistered(record);
@@ -523,7 +502,7 @@ export class Service implements Handlers {
         isWritable,
       });
       // /tmp and the like are empty after a reboot.
-      made = await this.#makeMountPoint(record);
+      made = await makeFolders(record, this.#registry);
       await this.#options.live?.mounts.mount(record);
     } catch (error) {
       await removeMountPoint(made);
@@ -555,39 +534,4 @@ export class Service implements Handlers {
     await (this.#options.live?.refresh.whileStopped(record.storeId, remove) ?? remove());
     this.#failures.delete(record.id);
   }
-}
-
-/** Throws Failure (busy: another repository is there; usage: it is there in another form). */
-function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): void {
-  const fail = (what: string) =>
-    new Failure(
-      "busy",
-      `Cannot mount at ${params.dir}: ${what}; choose another directory, or remove-repo --name ` +
-        record.name,
-    );
-  const plain = (text: string) => text.replace(/\/+$/, "");
-  if (plain(url) !== plain(record.remote)) {
-    throw fail(`"${record.name}" of ${record.remote} is registered there`);
-  }
-  if (params.branch !== null && params.branch !== record.branch) {
-    const branch = record.branch === null ? "the remote's default branch" : record.branch;
-    throw fail(`"${record.name}" with ${branch} is registered there`);
-  }
-  if (params.depth !== null && params.depth !== record.depth) {
-    throw fail(`"${record.name}" with another depth is registered there`);
-  }
-  if (params.xattrs && !record.xattrs) {
-    throw fail(`"${record.name}" is registered there without extended attributes`);
-  }
-  if (params.name !== null && params.name !== record.name) {
-    throw fail(`it is registered there as "${record.name}"`);
-  }
-  if (params.ownerGiven && (params.uid !== record.uid || params.gid !== record.gid)) {
-    throw fail(`"${record.name}" for user ${record.uid}, group ${record.gid} is registered there`);
-  }
-}
-
-function baseName(dir: string): string {
-  // "/" has none; checkMountPoint refuses it.
-  return dir.slice(dir.lastIndexOf("/") + 1).trim() || "root";
 }

@@ -20,11 +20,13 @@ class FakeMounts implements MountTable {
   mount({ id }: { id: string }): Promise<void> {
     if (this.failure !== null) return Promise.reject(this.failure);
     this.mounted.add(id);
+    this.placeholders.delete(id);
     return Promise.resolve();
   }
 
   unmount(repoId: string): Promise<void> {
     this.mounted.delete(repoId);
+    this.placeholders.delete(repoId);
     return Promise.resolve();
   }
 
@@ -33,7 +35,23 @@ class FakeMounts implements MountTable {
   }
 
   isMounted(repoId: string): boolean {
-    return this.mounted.has(repoId);
+    return this.mounted.has(repoId) || this.placeholders.has(repoId);
+  }
+
+  readonly placeholders = new Map<string, "waiting" | "failed">();
+
+  isPlaceholder(repoId: string): boolean {
+    return this.placeholders.has(repoId);
+  }
+
+  mountPlaceholder({ id }: { id: string }): Promise<void> {
+    if (this.failure !== null) return Promise.reject(this.failure);
+    this.placeholders.set(id, "waiting");
+    return Promise.resolve();
+  }
+
+  setGate(repoId: string, state: "waiting" | "failed"): void {
+    if (this.placeholders.has(repoId)) this.placeholders.set(repoId, state);
   }
 
   expect(): () => void {
@@ -94,6 +112,7 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
             name: null,
             branch: null,
             depth: null,
+            requiredCommit: null,
             uid: Deno.uid() as number,
             gid: Deno.gid() as number,
             xattrs: false,

@@ -95,6 +95,7 @@ export async function switchTo(
   parts: SwitchParts,
   request: SwitchRequest,
 ): Promise<SwitchOutcome> {
+  if (record.requiredCommitOid !== null) return handedOver("the base stays at a required commit");
   const dir = userGitDirOf(record, parts.layout);
   let resolved = await resolveTarget(dir, request.target);
   if (resolved.kind === "unclear" && record.history === "fetching") {

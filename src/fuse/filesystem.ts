@@ -12,7 +12,12 @@ import type { Name } from "../path.ts";
 
 /** Thrown: no failure, so no Error. `key` is woken when what is missing arrives, or has failed. */
 export class Parked {
-  constructor(readonly key: string) {}
+  /** However long it takes: whoever wakes has a limit. */
+  readonly patient: boolean;
+
+  constructor(readonly key: string, { patient = false }: { readonly patient?: boolean } = {}) {
+    this.patient = patient;
+  }
 }
 
 /** Who makes the system call: the ids of the request header (fsuid, fsgid). */

@@ -103,7 +103,7 @@ export class Session {
   readonly #parked = new Map<bigint, ParkedRequest>();
   readonly #waiting = new Map<string, Set<ParkedRequest>>();
   readonly #unknownOpcodes = new Set<number>();
-  readonly #context: OpContext & { request: RequestReader };
+  readonly #context: OpContext & { request: RequestReader; filesystem: Filesystem };
   #state: "starting" | "running" | "ended" = "starting";
   #end: SessionEnd = "unmounted";
   #nextDeadlineCheck = 0;
@@ -197,6 +197,11 @@ export class Session {
     return this.#end;
   }
 
+  /** Another file system answers from now on; what waits is to be woken. */
+  serve(filesystem: Filesystem): void {
+    this.#context.filesystem = filesystem;
+  }
+
   /** Tries again what waits for `key`. */
   wake(key: string): void {
     const waiters = this.#waiting.get(key);
@@ -211,7 +216,9 @@ export class Session {
   /** Something moves: nobody's deadline is near. */
   postponeDeadlines(): void {
     const deadline = this.#now() + PARKED_TIMEOUT_MS;
-    for (const parked of this.#parked.values()) parked.deadline = deadline;
+    for (const parked of this.#parked.values()) {
+      parked.deadline = Math.max(parked.deadline, deadline);
+    }
   }
 
   /**
@@ -253,7 +260,7 @@ export class Session {
     } catch (error) {
       this.#uncount();
       if (error instanceof Parked) {
-        this.#park(error.key, request);
+        this.#park(error, request);
         return;
       }
       const errno = this.#toErrno(error, request);
@@ -268,7 +275,7 @@ export class Session {
   /** What was counted is in no reply that the kernel took. */
   #uncount(): void {
     const { counted } = this.#context;
-    for (const nodeid of counted) this.#options.filesystem.forget(nodeid, 1);
+    for (const nodeid of counted) this.#context.filesystem.forget(nodeid, 1);
     counted.length = 0;
   }
 
@@ -318,11 +325,11 @@ export class Session {
     return this.#reply.init(request, FUSE_KERNEL_VERSION, reply);
   }
 
-  #park(key: string, request: RequestReader): void {
+  #park({ key, patient }: Parked, request: RequestReader): void {
     const message = request.message.slice();
     const own = new RequestReader(message);
     own.start(message.length);
-    const deadline = this.#now() + PARKED_TIMEOUT_MS;
+    const deadline = patient ? Infinity : this.#now() + PARKED_TIMEOUT_MS;
     const parked = { key, unique: own.unique, request: own, deadline };
     this.#parked.set(parked.unique, parked);
     const waiters = this.#waiting.get(key);

@@ -55,6 +55,8 @@ const ROWS: readonly Row[] = [
       /Remote branch .* not found/,
       /couldn't find remote ref/,
       /invalid refspec/,
+      /not our ref/,
+      /does not allow request for unadvertised object/,
     ),
     cause: "no-branch",
     kind: "failed",
@@ -227,6 +229,11 @@ export function gitFailure(action: string, error: unknown): Failure {
   const row = rowOf(error.stderr);
   const text = row === null ? lastWords(error) : `${row.what} (${lastWords(error)}); ${row.advice}`;
   return new Failure(row?.kind ?? "failed", redact(`Cannot ${action}: ${text}`), { cause: error });
+}
+
+/** Whether the same may go well a moment later: the network's fault, or a server's. */
+export function isTransient(failure: unknown): boolean {
+  return failure instanceof Failure && gitCauseOf(failure.cause) === "network";
 }
 
 /** git's own line that says most, without its prefix. */

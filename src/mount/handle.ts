@@ -24,6 +24,7 @@ import type {
   MountCommand,
   MountConfig,
   MountEvent,
+  MountTree,
   Rebased,
   StartMount,
   Switched,
@@ -55,14 +56,23 @@ export class MountHandle {
   /** While the kernel has our answer to INIT. */
   #mounted: { readonly fd: number; readonly device: string } | null = null;
   #ended = false;
+  #publishing: PromiseWithResolvers<void> | null = null;
   /** The rebase under way. */
   #rebasing: PromiseWithResolvers<Rebased> | null = null;
   /** The switch under way. */
   #switching: PromiseWithResolvers<Switched> & { readonly notifier: Worker } | null = null;
   readonly #notices = new NoticeState();
 
-  /** Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. */
-  constructor(config: MountConfig, worker: Worker, onWant: (want: MountWant) => void) {
+  /**
+   * Mounts in a worker of `spawnMountWorker`, which is this mount's from now on. Without a tree
+   * everything in it waits until there is one (`publish`).
+   */
+  constructor(
+    config: MountConfig,
+    tree: MountTree | null,
+    worker: Worker,
+    onWant: (want: MountWant) => void,
+  ) {
     this.#config = config;
     this.#worker = worker;
     this.#onWant = onWant;
@@ -77,6 +87,7 @@ export class MountHandle {
     const start: StartMount = {
       kind: "start",
       config,
+      tree,
       eventFd: this.#eventFd,
       port: port2,
       requests: this.#requests,
@@ -104,6 +115,14 @@ export class MountHandle {
     if (this.#ended) return;
     this.#port.postMessage(command, transfer);
     signalEventFd(this.#eventFd);
+  }
+
+  /** Serves what has come, in place of the gate. Throws Failure. */
+  publish(tree: MountTree): Promise<void> {
+    if (this.#ended) return Promise.reject(gone());
+    this.#publishing = Promise.withResolvers<void>();
+    this.send({ kind: "publish", tree });
+    return this.#publishing.promise;
   }
 
   /** Puts another tree beneath. Not while another is under way. Throws Failure (it is gone). */
@@ -155,6 +174,15 @@ export class MountHandle {
       case "mount-failed":
         this.#started.reject(mountFailure(this.#config.mountPoint, event.errno, event.cause));
         this.#finish(event.cause);
+        break;
+      case "published":
+        if (event.error === null) this.#publishing?.resolve();
+        else {
+          const { mountPoint } = this.#config;
+          this.#publishing?.reject(
+            new Failure("failed", `Cannot mount ${mountPoint}: ${event.error}`),
+          );
+        }
         break;
       case "want":
       case "want-tree":
@@ -214,6 +242,7 @@ export class MountHandle {
     this.#port.close();
     closeFd(this.#eventFd);
     this.#mounted = null;
+    this.#publishing?.reject(gone());
     this.#rebasing?.reject(gone());
     if (this.#switching !== null) {
       // One that is at work ends by itself, and must not be waited for.

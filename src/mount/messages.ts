@@ -21,13 +21,10 @@ export interface MountConfig {
   readonly xattrs: boolean;
   /** Where packs are: `objects/pack` of the store and of the view. */
   readonly packDirs: readonly string[];
-  readonly objectFormat: "sha1" | "sha256";
-  readonly rootTreeId: BaseId;
   /** Folder of what was converted for this mount (src/repo/converter.ts). */
   readonly convertedDir: string;
   /** What the suffixes of ids mean; need not exist when there are none. */
   readonly contextsPath: string;
-  readonly baseTimeSeconds: number;
   readonly uid: number;
   readonly gid: number;
   readonly allowOther: boolean;
@@ -37,6 +34,13 @@ export interface MountConfig {
   readonly stateRoot: string;
 }
 
+/** What is mounted: known when the repository is here. */
+export interface MountTree {
+  readonly objectFormat: "sha1" | "sha256";
+  readonly rootTreeId: BaseId;
+  readonly baseTimeSeconds: number;
+}
+
 /** Below `convertedDir`: what git makes by itself, and what drivers have made. */
 export const CONVERTED_FOLDERS = ["made", "kept"] as const;
 
@@ -44,6 +48,8 @@ export const CONVERTED_FOLDERS = ["made", "kept"] as const;
 export interface StartMount {
   readonly kind: "start";
   readonly config: MountConfig;
+  /** Null: it comes with `publish`, and until then everything waits at the gate (vfs/gate.ts). */
+  readonly tree: MountTree | null;
   readonly eventFd: number;
   readonly port: MessagePort;
   /** One float64: requests read so far. The worker writes, main reads; it needs no lock. */
@@ -57,6 +63,10 @@ export interface StartMount {
  * every property of a message (1.6 ms for a blob of 7 KB, Deno 2.7), and a buffer has none.
  */
 export type MountCommand =
+  /** The repository has come, and this is to be served in place of the gate. */
+  | { readonly kind: "publish"; readonly tree: MountTree }
+  /** Of the gate. */
+  | { readonly kind: "gate"; readonly state: "waiting" | "failed" }
   | { readonly kind: "tree"; readonly treeOid: Oid; readonly raw: ArrayBuffer | null }
   /** Object ids one after the other, and as many float64. */
   | { readonly kind: "sizes"; readonly oids: string; readonly sizes: ArrayBuffer }
@@ -164,6 +174,8 @@ export type MountEvent =
   }
   /** The mount could not be made; the worker has ended. errno 0: not a system call's. */
   | { readonly kind: "mount-failed"; readonly errno: number; readonly cause: string }
+  /** The answer to `publish`; null: it is served. */
+  | { readonly kind: "published"; readonly error: string | null }
   | { readonly kind: "want-tree"; readonly treeOid: Oid }
   | {
     readonly kind: "want";

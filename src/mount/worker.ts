@@ -8,6 +8,7 @@ import { receiveMessageOnPort } from "node:worker_threads";
 import type { MessagePort as NodeMessagePort } from "node:worker_threads";
 import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
+import type { StatFs } from "../fuse/filesystem.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
@@ -30,9 +31,10 @@ import {
   unmountDevice,
   writeFd,
 } from "../sys/mod.ts";
+import { Gate, GATE_KEY } from "../vfs/gate.ts";
 import { MergedFilesystem, type MergedFilesystemOptions } from "../vfs/merged_filesystem.ts";
 import { ConvertedFiles } from "./converted.ts";
-import type { MountCommand, MountConfig, MountEvent, StartMount } from "./messages.ts";
+import type { MountCommand, MountConfig, MountEvent, MountTree, StartMount } from "./messages.ts";
 import { NoticeState } from "./notice_state.ts";
 import { PortObjects } from "./port_objects.ts";
 import { Rebases } from "./rebases.ts";
@@ -59,31 +61,58 @@ function fuseDevice(fd: number, eventFd: number): Device {
   };
 }
 
-/** Mounts, answers until the mount is gone, and says so. */
-function serve({ config, eventFd, port, requests, ...shared }: StartMount): void {
-  const tell = (event: MountEvent) => port.postMessage(event);
-  const log = logger("mount").with({ repo: config.repoName });
-  let base: BaseStore | null = null;
+/** A repository's tree, and all that serves it. */
+interface Served {
+  readonly base: BaseStore;
+  readonly overlay: Overlay;
+  readonly objects: PortObjects;
+  readonly filesystem: MergedFilesystem;
+}
+
+/** What a tree is served with. */
+interface Loop {
+  readonly log: ReturnType<typeof logger>;
+  readonly tell: (event: MountEvent) => void;
+  readonly options: Pick<
+    MergedFilesystemOptions,
+    "invalidateListing" | "invalidateAttributes" | "wakeSoon"
+  >;
+}
+
+/** Opens all that reads. Throws what is wrong with it; nothing is open then. */
+function openTree(config: MountConfig, tree: MountTree, { log, tell, options }: Loop): Served {
+  const base = new BaseStore(config.basePath as HostPath);
   let overlay: Overlay | null = null;
-  let objects: PortObjects;
-  let filesystem: MergedFilesystem;
-  let mount: FuseMount;
-  const soon: string[] = [];
   try {
-    // First all that reads: a damaged database must not leave a mount that nobody answers.
-    base = new BaseStore(config.basePath as HostPath);
     overlay = new Overlay(config.overlayDir as HostPath, {
       warn: (message, fields) => log.warn(message, fields),
       firstId: config.repoId,
       bootId: bootId(),
     });
-    const packs = new PackReader(new PackDirectory(...config.packDirs), config.objectFormat);
+    const packs = new PackReader(new PackDirectory(...config.packDirs), tree.objectFormat);
     const converted = new ConvertedFiles(
       config.convertedDir as HostPath,
       config.contextsPath as HostPath,
     );
-    objects = new PortObjects(base, packs, config.objectFormat, converted, tell);
-    filesystem = filesystemOf(config, objects, overlay, {
+    const objects = new PortObjects(base, packs, tree.objectFormat, converted, tell);
+    const filesystem = filesystemOf(config, tree, objects, overlay, options);
+    return { base, overlay, objects, filesystem };
+  } catch (error) {
+    base.close();
+    overlay?.close();
+    throw error;
+  }
+}
+
+/** Mounts, answers until the mount is gone, and says so. */
+function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount): void {
+  const tell = (event: MountEvent) => port.postMessage(event);
+  const log = logger("mount").with({ repo: config.repoName });
+  const soon: string[] = [];
+  const loop: Loop = {
+    log,
+    tell,
+    options: {
       invalidateListing: (nodeid) => session.invalidateListing(nodeid),
       invalidateAttributes: (nodeid) => session.invalidateAttributes(nodeid),
       wakeSoon: (key) => {
@@ -91,39 +120,70 @@ function serve({ config, eventFd, port, requests, ...shared }: StartMount): void
         // The loop would sleep.
         signalEventFd(eventFd);
       },
-    });
+    },
+  };
+  const gate = gateOf(config);
+  let served: Served | null = null;
+  let mount: FuseMount;
+  try {
+    // First all that reads: a damaged database must not leave a mount that nobody answers.
+    if (tree !== null) served = openTree(config, tree, loop);
     mount = mountFuse(config);
   } catch (error) {
-    base?.close();
-    overlay?.close();
+    served?.base.close();
+    served?.overlay.close();
     const errno = error instanceof FsError ? error.errno : 0;
     tell({ kind: "mount-failed", errno, cause: messageOf(error) });
     return;
   }
   const { fd, device } = mount;
-  const rebases = new Rebases(filesystem, overlay, tell);
   const notices = new NoticeState(shared.notices);
-  const duplicateDevice = () => duplicateFd(fd);
-  const switches = new Switches({
-    filesystem,
-    overlay,
-    notices,
-    duplicateDevice,
-    closeFd,
-    tell,
+  const partsOf = ({ filesystem, overlay, objects }: Served): Parts => ({
+    objects,
+    rebases: new Rebases(filesystem, overlay, tell),
+    switches: new Switches({
+      filesystem,
+      overlay,
+      notices,
+      duplicateDevice: () => duplicateFd(fd),
+      closeFd,
+      tell,
+    }),
   });
+  let parts = served === null ? null : partsOf(served);
+  const publish = (tree: MountTree) => {
+    try {
+      served ??= openTree(config, tree, loop);
+    } catch (error) {
+      tell({ kind: "published", error: messageOf(error) });
+      return;
+    }
+    parts ??= partsOf(served);
+    session.serve(served.filesystem);
+    tell({ kind: "published", error: null });
+    session.wake(GATE_KEY);
+  };
   const session: Session = new Session({
     device: fuseDevice(fd, eventFd),
-    filesystem,
+    filesystem: served?.filesystem ?? gate,
     log: { warn: (message, fields) => log.warn(message, fields) },
     drain: () => {
       clearEventFd(eventFd);
       for (const key of soon.splice(0)) session.wake(key);
-      drain(port as unknown as NodeMessagePort, { session, objects, rebases, switches, notices });
-      if (rebases.turn()) signalEventFd(eventFd);
-      objects.tellSizes();
+      for (;;) {
+        const received = receiveMessageOnPort(port as unknown as NodeMessagePort);
+        if (received === undefined) break;
+        const command = received.message as MountCommand;
+        if (command.kind === "publish") publish(command.tree);
+        else if (command.kind === "gate") {
+          gate.state = command.state;
+          session.wake(GATE_KEY);
+        } else take(command, { session, notices, parts });
+      }
+      if (parts?.rebases.turn() === true) signalEventFd(eventFd);
+      parts?.objects.tellSizes();
     },
-    onExpired: (key) => objects.forgetAsked(key),
+    onExpired: (key) => parts?.objects.forgetAsked(key),
     isAwaited: () => notices.isTelling,
     requests: new Float64Array(requests),
     onReady: (protocol) => tell({ kind: "mounted", protocol, fd, device }),
@@ -145,17 +205,30 @@ function serve({ config, eventFd, port, requests, ...shared }: StartMount): void
   // and its device number may be another file system's by now.
   const errno = cause === "unmounted" ? 0 : unmountDevice(device, { lazy: true });
   if (errno !== 0) log.error("Dead mount is left", { mountPoint: config.mountPoint, errno });
-  objects.close();
-  closeOverlay(filesystem, overlay, log);
+  if (served !== null) closeTree(served, log);
   tell({ kind: "unmounted", cause });
 }
 
+function gateOf({ uid, gid, xattrs, stateRoot }: MountConfig): Gate {
+  return new Gate({
+    uid,
+    gid,
+    hasXattrs: xattrs,
+    timeSeconds: Math.floor(Date.now() / 1000),
+    statfs: () => statfsOf(stateRoot),
+  });
+}
+
+function statfsOf(stateRoot: string): StatFs {
+  return { ...statFileSystem(stateRoot), nameMaxBytes: NAME_MAX_BYTES };
+}
+
 /** What cannot be closed in order is put in order at the next start. */
-function closeOverlay(
-  filesystem: MergedFilesystem,
-  overlay: Overlay,
+function closeTree(
+  { objects, filesystem, overlay }: Served,
   log: ReturnType<typeof logger>,
 ): void {
+  objects.close();
   try {
     filesystem.close();
     overlay.close();
@@ -166,61 +239,56 @@ function closeOverlay(
 
 function filesystemOf(
   config: MountConfig,
+  tree: MountTree,
   objects: PortObjects,
   overlay: Overlay,
-  loop: Pick<
-    MergedFilesystemOptions,
-    "invalidateListing" | "invalidateAttributes" | "wakeSoon"
-  >,
+  loop: Loop["options"],
 ): MergedFilesystem {
   return new MergedFilesystem({
     objects,
     overlay,
     ...loop,
     xattrs: config.xattrs,
-    rootTreeId: config.rootTreeId,
-    timeSeconds: config.baseTimeSeconds,
+    rootTreeId: tree.rootTreeId,
+    timeSeconds: tree.baseTimeSeconds,
     uid: config.uid,
     gid: config.gid,
     syntheticDirName: syntheticDirName(config.repoId),
     gitfile: bytesOf(byteStringOfText(`gitdir: ${config.userGitDir}\n`)),
-    statfs: () => {
-      const stats = statFileSystem(config.stateRoot);
-      return { ...stats, nameMaxBytes: NAME_MAX_BYTES };
-    },
+    statfs: () => statfsOf(config.stateRoot),
   });
 }
 
-/** What commands are for. */
+/** What commands for a tree are for. */
 interface Parts {
-  readonly session: Session;
   readonly objects: PortObjects;
   readonly rebases: Rebases;
   readonly switches: Switches;
-  readonly notices: NoticeState;
 }
 
-/** Takes every command that has come. */
-function drain(port: NodeMessagePort, parts: Parts): void {
-  const { session, objects, rebases, switches, notices } = parts;
-  for (;;) {
-    const received = receiveMessageOnPort(port);
-    if (received === undefined) return;
-    const command = received.message as MountCommand;
-    if (command.kind === "stop") {
-      notices.abandon();
-      session.finish("stopped");
-    } else if (command.kind === "progress") session.postponeDeadlines();
-    else if (command.kind === "rebase") {
-      objects.expectPacks();
-      rebases.start(command.treeId);
-    } else if (command.kind === "switch") {
-      objects.expectPacks();
-      rebases.cancel("a switch has come");
-      switches.run(command);
-    } else {
-      for (const key of objects.accept(command)) session.wake(key);
-      if (command.kind === "spool") session.postponeDeadlines();
-    }
+/** A command that is not the gate's; `parts` is null while there is only that. */
+function take(
+  command: Exclude<MountCommand, { readonly kind: "publish" | "gate" }>,
+  { session, notices, parts }: {
+    readonly session: Session;
+    readonly notices: NoticeState;
+    readonly parts: Parts | null;
+  },
+): void {
+  if (command.kind === "stop") {
+    notices.abandon();
+    session.finish("stopped");
+  } else if (command.kind === "progress") session.postponeDeadlines();
+  else if (parts === null) return;
+  else if (command.kind === "rebase") {
+    parts.objects.expectPacks();
+    parts.rebases.start(command.treeId);
+  } else if (command.kind === "switch") {
+    parts.objects.expectPacks();
+    parts.rebases.cancel("a switch has come");
+    parts.switches.run(command);
+  } else {
+    for (const key of parts.objects.accept(command)) session.wake(key);
+    if (command.kind === "spool") session.postponeDeadlines();
   }
 }

@@ -15,11 +15,11 @@
  * Write order: lock, credentials, store, repository's folders, row, store's configuration.
  */
 
-import type { Clock } from "../clock.ts";
+import { backoffMs, type Clock, systemClock } from "../clock.ts";
 import { allToTheirEnds } from "../promises.ts";
-import { Failure } from "../failure.ts";
+import { Failure, messageOf } from "../failure.ts";
 import { type CredentialSource, writeCredentials } from "../git/credentials.ts";
-import { gitFailure } from "../git/errors.ts";
+import { gitFailure, isTransient } from "../git/errors.ts";
 import {
   makeFolder,
   pathExists,
@@ -41,16 +41,23 @@ import {
 import { createUserGitDir } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
 import type { Oid } from "../git/oid.ts";
-import type { HostPath } from "../path.ts";
+import { byteStringOfText, type HostPath } from "../path.ts";
+import { logger } from "../log.ts";
 import { registerSecret } from "../redact.ts";
 import { BASE_INOS, baseStat } from "./base_stats.ts";
-import { checkBranch, checkDepth, checkName, realMountPoint } from "./checks.ts";
+import {
+  checkBranch,
+  checkDepth,
+  checkName,
+  checkRequiredCommit,
+  realMountPoint,
+} from "./checks.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
 import { readConversionConfig, rootOfIndex, type RootOptions } from "./conversion.ts";
 import { ownerOf, ownersGitOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
-import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "./types.ts";
+import type { RepoRecord } from "./types.ts";
 
 export interface AcquireRequest {
   readonly name: string;
@@ -60,6 +67,10 @@ export interface AcquireRequest {
   /** Branch, tag or full ref; null: the remote's HEAD. */
   readonly branch: string | null;
   readonly depth: number | null;
+  /** What the source must be, in full; null: whatever it is. */
+  readonly requiredCommitOid: Oid | null;
+  /** How often the remote is asked for new refs; null: never. */
+  readonly remoteRefreshSeconds: number | null;
   readonly mountPoint: HostPath;
   readonly uid: number;
   readonly gid: number;
@@ -72,7 +83,7 @@ export type AcquirePhase = "check" | "fetch" | "prepare";
 export interface AcquireProgress {
   readonly phase: AcquirePhase;
   /** "asked" (may come again): git runs, and what follows is waiting for the remote. */
-  readonly state: "begin" | "waiting" | "asked" | "transfer" | "end";
+  readonly state: "begin" | "waiting" | "asked" | "transfer" | "retry" | "end";
   /** With "end". */
   readonly durationMs?: number;
   /** With "transfer". */
@@ -92,7 +103,16 @@ export interface AcquireOptions {
   readonly signal?: AbortSignal;
   /** Of the fetch. Default: the real time. */
   readonly clock?: Clock;
+  /** Default: LIMIT_MS. */
+  readonly limitMs?: number;
 }
+
+/** How often the newest commit is asked for, when it is the network that fails. */
+const ATTEMPTS = 3;
+const FIRST_RETRY_MS = 500;
+const MAX_RETRY_MS = 5_000;
+/** All that an acquisition may take; a transfer that stalls ends long before. */
+const LIMIT_MS = 30 * 60_000;
 
 /** What has to happen, last first, when an acquisition fails. */
 type Undo = (() => Promise<unknown>)[];
@@ -111,6 +131,31 @@ interface Job {
 
 /** Makes a repository. Throws Failure; an abort is one too (`interrupted`). */
 export async function acquire(
+  request: AcquireRequest,
+  options: AcquireOptions,
+): Promise<RepoRecord> {
+  const { signal, limitMs = LIMIT_MS } = options;
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(tooLate(request, limitMs)), limitMs);
+  const signals = signal === undefined ? [late.signal] : [signal, late.signal];
+  try {
+    return await acquireInTime(request, { ...options, signal: AbortSignal.any(signals) });
+  } catch (error) {
+    throw late.signal.aborted && signal?.aborted !== true ? late.signal.reason : error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function tooLate({ name }: AcquireRequest, limitMs: number): Failure {
+  const minutes = limitMs / 60_000;
+  return new Failure(
+    "network",
+    `Cannot prepare ${JSON.stringify(name)}: it was not done within ${minutes} minutes; try again`,
+  );
+}
+
+async function acquireInTime(
   request: AcquireRequest,
   options: AcquireOptions,
 ): Promise<RepoRecord> {
@@ -140,9 +185,17 @@ export async function acquire(
 }
 
 async function check(request: AcquireRequest, options: AcquireOptions): Promise<Remote> {
+  const remote = checkSourceRequest(request);
+  await Promise.all([gitVersion(), makeStateRoot(options.layout)]);
+  return remote;
+}
+
+/** All that can be told without the network or the disk. Throws Failure. */
+export function checkSourceRequest(request: AcquireRequest): Remote {
   checkName(request.name);
   if (request.branch !== null) checkBranch(request.branch);
   if (request.depth !== null) checkDepth(request.depth);
+  if (request.requiredCommitOid !== null) checkRequiredCommit(request.requiredCommitOid);
   ownerOf(request);
   const remote = parseRemote(request.url, request.cwd);
   if (remote.credentials !== null) {
@@ -151,7 +204,6 @@ async function check(request: AcquireRequest, options: AcquireOptions): Promise<
     const nameIsToken = password === null || password === "" || password === "x-oauth-basic";
     registerSecret(nameIsToken ? username : password);
   }
-  await Promise.all([gitVersion(), makeStateRoot(options.layout)]);
   return remote;
 }
 
@@ -219,6 +271,7 @@ async function make(job: Job): Promise<RepoRecord> {
   const state = await phase(options, "fetch", () => fetchStore(job));
   const record = await phase(options, "prepare", async () => {
     const base = readBase(job, state);
+    if (job.request.requiredCommitOid !== null) checkSource(job, await base);
     const [, attributes, owners] = await allToTheirEnds([
       base,
       makeRepo(job, state, base),
@@ -248,24 +301,45 @@ async function fetchStore(job: Job): Promise<StoreState> {
   }
   const history = await tryLock(store.historyLockPath);
   try {
-    return await prepareStore({
-      remoteUrl: job.remote.url,
-      credentials: job.credentials,
-      branch: job.request.branch,
-      depth: job.request.depth,
-      storeDir: store.dir,
-      gitDir: store.gitDir,
-      mayDeepen: history !== null,
-      ...signalOf(job),
-      clock,
-      onAsked: () => {
-        ownersOf(job);
-        onProgress?.({ phase: "fetch", state: "asked" });
-      },
-      onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
-    });
+    return await withAttempts(job, () =>
+      prepareStore({
+        remoteUrl: job.remote.url,
+        credentials: job.credentials,
+        branch: job.request.branch,
+        depth: job.request.depth,
+        storeDir: store.dir,
+        gitDir: store.gitDir,
+        mayDeepen: history !== null,
+        ...signalOf(job),
+        clock,
+        onAsked: () => {
+          ownersOf(job);
+          onProgress?.({ phase: "fetch", state: "asked" });
+        },
+        onProgress: (transfer) => onProgress?.({ phase: "fetch", state: "transfer", transfer }),
+      }));
   } finally {
     await history?.release();
+  }
+}
+
+/** What the network spoils is tried again, ATTEMPTS times in all. Throws as `work`. */
+async function withAttempts<T>(job: Job, work: () => Promise<T>): Promise<T> {
+  const { onProgress, signal, clock = systemClock } = job.options;
+  const log = logger("acquire");
+  for (let attempt = 1;; attempt++) {
+    try {
+      const result = await work();
+      if (attempt > 1) log.info("Fetched after all", { repo: job.request.name, attempt });
+      return result;
+    } catch (error) {
+      if (attempt === ATTEMPTS || signal?.aborted === true || !isTransient(error)) throw error;
+      const delayMs = backoffMs(attempt - 1, FIRST_RETRY_MS, MAX_RETRY_MS);
+      const fields = { repo: job.request.name, attempt, delayMs, error: messageOf(error) };
+      log.warning("Could not fetch; trying again", fields);
+      onProgress?.({ phase: "fetch", state: "retry" });
+      await clock.sleep(delayMs, signal);
+    }
   }
 }
 
@@ -274,6 +348,24 @@ interface Base {
   readonly commit: Commit;
   /** mtime of what nobody has changed. */
   readonly timeSeconds: number;
+}
+
+/** In full, as far as it is known what was taken. */
+function sourceRefOf({ branch }: AcquireRequest, { ref, refs }: StoreState): string {
+  if (ref !== null) return ref;
+  const tag = `refs/tags/${branch}`;
+  return branch !== null && refs.has(byteStringOfText(tag)) ? tag : branch ?? "HEAD";
+}
+
+/** Throws Failure when the source is another commit than it must be. */
+function checkSource({ remote, request }: Job, { commit }: Base): void {
+  const { requiredCommitOid: required } = request;
+  if (required === null || commit.commitOid === required) return;
+  throw new Failure(
+    "failed",
+    `Cannot mount ${remote.url}: ${request.branch ?? "its HEAD"} is at commit ` +
+      `${commit.commitOid}, and ${required} is required; nothing was mounted`,
+  );
 }
 
 async function readBase(job: Job, state: StoreState): Promise<Base> {
@@ -333,6 +425,8 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     remote: job.remote.url,
     branch: request.branch,
     ref: state.ref,
+    sourceRef: sourceRefOf(request, state),
+    requiredCommitOid: request.requiredCommitOid,
     depth: request.depth,
     mountPoint: request.mountPoint,
     madeFolders: 0,
@@ -353,7 +447,7 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     acquiredAt: time,
     lastFetchAt: time,
     fetchResult: "ok",
-    remoteRefreshSeconds: DEFAULT_REFRESH_SECONDS,
+    remoteRefreshSeconds: request.remoteRefreshSeconds,
   };
 }
 

@@ -1,6 +1,7 @@
 /** Checks of what a user gives, made before anything is fetched or written. One line each. */
 
 import { Failure, messageOf } from "../failure.ts";
+import { isOid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 import { changeOwner } from "../sys/mod.ts";
 import type { RepoRecord } from "./types.ts";
@@ -47,6 +48,15 @@ export function checkBranch(branch: string): void {
   }
 }
 
+/** `--require-commit`: an abbreviation could come to mean another. Throws Failure (usage). */
+export function checkRequiredCommit(text: string): void {
+  if (isOid(text)) return;
+  throw new Failure(
+    "usage",
+    `Cannot require the commit ${JSON.stringify(text)}: give all 40 or 64 hex digits`,
+  );
+}
+
 /** `--depth`. Throws Failure (usage). */
 export function checkDepth(depth: number): void {
   // git's INFINITE_DEPTH is 2^31 - 1 and means something else.
@@ -61,7 +71,7 @@ export interface MountPoint {
 }
 
 export interface MountPointOptions {
-  readonly records: readonly RepoRecord[];
+  readonly records: readonly Pick<RepoRecord, "id" | "name" | "mountPoint">[];
   /** Id of the repository that is registered there already (remount). */
   readonly own?: string;
   /** access(2); given by those who may call C. Default: taken as writable. */

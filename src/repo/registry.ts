@@ -5,6 +5,7 @@
  * Invariants
  *  1. A row is written last when a repository is made and removed first when it goes: what has a
  *     row is complete, and what has none is an orphan (see remove.ts).
+ *     What is asked for and not here yet has a row of another kind (preparations.ts).
  *  2. No row holds a secret: `remote` is without credentials.
  */
 
@@ -17,6 +18,7 @@ import {
 } from "../db/mod.ts";
 import { Failure, messageOf } from "../failure.ts";
 import type { Layout, StoreLayout } from "./layout.ts";
+import { type Preparation, PreparationTable } from "./preparations.ts";
 import { REGISTRY_MIGRATIONS } from "./schema.ts";
 import type { RepoRecord } from "./types.ts";
 
@@ -53,6 +55,8 @@ const COLUMNS = [
   "remote",
   "branch",
   "ref",
+  "sourceRef",
+  "requiredCommitOid",
   "depth",
   "mountPoint",
   "madeFolders",
@@ -78,12 +82,18 @@ const COLUMNS = [
 
 export class Registry implements Disposable {
   readonly #db: Database;
+  /** What is to become a repository; `insertPreparation` adds to it. */
+  readonly preparations: PreparationTable;
 
   constructor(db: Database) {
     this.#db = db;
+    this.preparations = new PreparationTable(db);
   }
 
-  /** Throws Failure (usage) when the name or the mount point is taken. */
+  /**
+   * Takes the place of its preparation, if it has one. Throws Failure (usage) when the name or the
+   * mount point is taken.
+   */
   insert(record: RepoRecord): void {
     // SQLite has no booleans.
     const values = COLUMNS.map((column) =>
@@ -91,6 +101,8 @@ export class Registry implements Disposable {
     );
     try {
       transaction(this.#db, () => {
+        this.preparations.remove(record.id);
+        this.#refuseTaken(record, this.preparations);
         this.#db.prepare(
           `INSERT INTO repos (${COLUMNS.join(", ")}) VALUES (${COLUMNS.map(() => "?").join(", ")})`,
         ).run(...values);
@@ -98,6 +110,25 @@ export class Registry implements Disposable {
     } catch (error) {
       throw duplicate(record, error);
     }
+  }
+
+  /** As insert. */
+  insertPreparation(preparation: Preparation): void {
+    try {
+      transaction(this.#db, () => {
+        const by = (column: "name" | "mountPoint", value: string) => this.#one(column, value);
+        this.#refuseTaken(preparation, { by });
+        this.preparations.insert(preparation);
+      });
+    } catch (error) {
+      throw duplicate(preparation, error);
+    }
+  }
+
+  /** Throws Failure (usage). */
+  #refuseTaken({ name, mountPoint }: Named, others: Others): void {
+    if (others.by("name", name) !== null) throw nameTaken(name);
+    if (others.by("mountPoint", mountPoint) !== null) throw mountPointTaken(mountPoint);
   }
 
   /** Returns false when there is no such repository. */
@@ -217,16 +248,24 @@ function recordOf(row: Row): RepoRecord {
   ) as unknown as RepoRecord;
 }
 
-function duplicate(record: RepoRecord, error: unknown): unknown {
+type Named = Pick<RepoRecord, "name" | "mountPoint">;
+
+interface Others {
+  by(column: "name" | "mountPoint", value: string): unknown;
+}
+
+function duplicate(record: Named, error: unknown): unknown {
   const text = messageOf(error);
-  if (/UNIQUE.*repos\.name/.test(text)) return nameTaken(record.name);
-  if (/UNIQUE.*repos\.mountPoint/.test(text)) {
-    return new Failure(
-      "usage",
-      `Cannot use ${record.mountPoint}: another repository is registered there; choose another directory`,
-    );
-  }
+  if (/UNIQUE.*\.name/.test(text)) return nameTaken(record.name);
+  if (/UNIQUE.*\.mountPoint/.test(text)) return mountPointTaken(record.mountPoint);
   return error;
+}
+
+function mountPointTaken(mountPoint: string): Failure {
+  return new Failure(
+    "usage",
+    `Cannot use ${mountPoint}: another repository is registered there; choose another directory`,
+  );
 }
 
 /** The failure for a name that another repository has. */

@@ -16,6 +16,8 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     remote: "https://host/one",
     branch: null,
     ref: "refs/heads/main",
+    sourceRef: "refs/heads/main",
+    requiredCommitOid: null,
     depth: null,
     mountPoint: "/mnt/one" as HostPath,
     madeFolders: 0,
@@ -95,6 +97,8 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       remoteRefreshSeconds: _____,
       baseTreeId: ______,
       baseConversion: _______,
+      sourceRef: ________,
+      requiredCommitOid: _________,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });
@@ -151,5 +155,38 @@ Deno.test("hydratedOf: counts when there is something to count", async () => {
        INSERT INTO sizes VALUES (x'01', 0, 10), (x'02', 0, 5)`,
     );
     assert.deepEqual(hydratedOf(store), { blobs: 2, sizeBytes: 15 });
+  });
+});
+
+Deno.test("registry: a name and a mount point are of one repository or one preparation", async () => {
+  await withRegistry((registry) => {
+    const { id: _, name: __, mountPoint: ___, ...rest } = record();
+    const preparation = (id: string, name: string, mountPoint: string) => ({
+      ...rest,
+      id,
+      name,
+      mountPoint: mountPoint as HostPath,
+      askedAt: "2026-01-02T03:04:05.000Z",
+      error: null,
+    });
+    registry.insert(record());
+    const taken = { name: "Failure", message: /name "one".*another/ };
+    const there = { name: "Failure", message: /registered there/ };
+    assert.throws(() => registry.insertPreparation(preparation("2", "one", "/x")), taken);
+    assert.throws(() => registry.insertPreparation(preparation("2", "x", "/mnt/one")), there);
+    registry.insertPreparation(preparation("2", "two", "/mnt/two"));
+    assert.throws(() => registry.insertPreparation(preparation("3", "two", "/x")), {
+      message: /name "two".*another/,
+    });
+    const other = record({ id: "3", name: "two", mountPoint: "/x" as HostPath });
+    assert.throws(() => registry.insert(other), { message: /name "two".*another/ });
+    assert.throws(
+      () => registry.insert({ ...other, name: "x", mountPoint: "/mnt/two" as HostPath }),
+      there,
+    );
+    assert.equal(registry.preparations.all().length, 1);
+    registry.insert(record({ id: "2", name: "two", mountPoint: "/mnt/two" as HostPath }));
+    assert.deepEqual(registry.preparations.all(), []);
+    assert.equal(registry.all().length, 2);
   });
 });

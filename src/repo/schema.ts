@@ -35,4 +35,24 @@ export const REGISTRY_MIGRATIONS = [
   `ALTER TABLE repos ADD COLUMN baseTreeId TEXT NOT NULL DEFAULT '';
    UPDATE repos SET baseTreeId = baseTreeOid;
    ALTER TABLE repos ADD COLUMN baseConversion TEXT NOT NULL DEFAULT 'some';`,
+  `ALTER TABLE repos ADD COLUMN sourceRef TEXT NOT NULL DEFAULT '';
+   UPDATE repos SET sourceRef = coalesce(ref, branch, 'HEAD');
+   ALTER TABLE repos ADD COLUMN requiredCommitOid TEXT;
+   CREATE TABLE preparations (
+     id TEXT PRIMARY KEY,
+     name TEXT NOT NULL UNIQUE,
+     remote TEXT NOT NULL,
+     branch TEXT,
+     depth INTEGER,
+     requiredCommitOid TEXT,
+     mountPoint TEXT NOT NULL UNIQUE,
+     madeFolders INTEGER NOT NULL,
+     uid INTEGER NOT NULL,
+     gid INTEGER NOT NULL,
+     xattrs INTEGER NOT NULL,
+     remoteRefreshSeconds INTEGER,
+     wanted TEXT NOT NULL,
+     askedAt TEXT NOT NULL,
+     error TEXT
+   ) STRICT;`,
 ] as const;

@@ -102,6 +102,8 @@ class TestGround implements Ground {
       url,
       branch: null,
       depth: null,
+      requiredCommitOid: null,
+      remoteRefreshSeconds: 30,
       mountPoint: `${this.dir}/mnt${number}` as HostPath,
       uid: Deno.uid() as number,
       gid: Deno.gid() as number,

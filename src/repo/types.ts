@@ -18,6 +18,10 @@ export interface RepoRecord {
   readonly branch: string | null;
   /** Full ref HEAD was on at acquisition (`refs/heads/main`); null: detached. */
   readonly ref: string | null;
+  /** What was fetched, in full (`refs/heads/main`, `refs/tags/v1`); a commit's oid; `HEAD`. */
+  readonly sourceRef: string;
+  /** What it had to be, and was: the base stays there. Null: whatever was there. */
+  readonly requiredCommitOid: Oid | null;
   /** `--depth`; null: the whole history comes in behind the mount. */
   readonly depth: number | null;
   readonly mountPoint: HostPath;

@@ -252,6 +252,7 @@ export interface RepoStatusJson {
   readonly hydratedBlobs: number;
   readonly hydratedBytes: number;
   readonly history: string;
+  readonly remoteRefresh: string;
 }
 
 export class Lab implements AsyncDisposable {

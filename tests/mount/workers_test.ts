@@ -89,9 +89,10 @@ new StoreWorkers(options).start("sha1");
 new MountHandle({
   repoId: "0123456789abcdef", repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   overlayDir: store.dir + "/overlay", xattrs: false,
-  objectFormat: "sha1", rootTreeId: "", baseTimeSeconds: 0, uid: 0, gid: 0, allowOther: false,
+  uid: 0, gid: 0, allowOther: false,
   userGitDir: "", stateRoot: root,
-}, spawnMountWorker([store.dir]), () => {}).started().catch(ended);
+}, { objectFormat: "sha1", rootTreeId: "", baseTimeSeconds: 0 },
+  spawnMountWorker([store.dir]), () => {}).started().catch(ended);
 const notifier = spawnNotifier();
 notifier.onmessage = ({ data }) => Deno.writeTextFileSync(store.dir + "/notifier", JSON.stringify(data));
 notifier.postMessage(store.dir);

@@ -1,0 +1,65 @@
+/** What the parameters of `mount` and `add-repo` mean. */
+
+import type { Params } from "../control/api.ts";
+import { Failure } from "../failure.ts";
+import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "../repo/types.ts";
+
+/** In the order of their names. */
+export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
+  return repos.sort((a, b) => a.repo < b.repo ? -1 : 1);
+}
+
+/** What both verbs say of what is to be acquired. */
+export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
+  const { branch, depth, requiredCommit, uid, gid, xattrs } = params;
+  const { refreshSeconds: remoteRefreshSeconds = DEFAULT_REFRESH_SECONDS } = params;
+  return {
+    branch,
+    depth,
+    requiredCommitOid: requiredCommit,
+    remoteRefreshSeconds,
+    uid,
+    gid,
+    xattrs,
+  };
+}
+
+/** Throws Failure (busy: another repository is there; usage: it is there in another form). */
+export function refuseOther(record: RepoRecord, params: Params<"mount">, url: string): void {
+  const fail = (what: string) =>
+    new Failure(
+      "busy",
+      `Cannot mount at ${params.dir}: ${what}; choose another directory, or remove-repo --name ` +
+        record.name,
+    );
+  const plain = (text: string) => text.replace(/\/+$/, "");
+  if (plain(url) !== plain(record.remote)) {
+    throw fail(`"${record.name}" of ${record.remote} is registered there`);
+  }
+  if (params.branch !== null && params.branch !== record.branch) {
+    const branch = record.branch === null ? "the remote's default branch" : record.branch;
+    throw fail(`"${record.name}" with ${branch} is registered there`);
+  }
+  if (params.depth !== null && params.depth !== record.depth) {
+    throw fail(`"${record.name}" with another depth is registered there`);
+  }
+  const { requiredCommit } = params;
+  if (requiredCommit !== null && requiredCommit !== record.requiredCommitOid) {
+    const what = record.requiredCommitOid ?? "no required commit";
+    throw fail(`"${record.name}" with ${what} is registered there`);
+  }
+  if (params.xattrs && !record.xattrs) {
+    throw fail(`"${record.name}" is registered there without extended attributes`);
+  }
+  if (params.name !== null && params.name !== record.name) {
+    throw fail(`it is registered there as "${record.name}"`);
+  }
+  if (params.ownerGiven && (params.uid !== record.uid || params.gid !== record.gid)) {
+    throw fail(`"${record.name}" for user ${record.uid}, group ${record.gid} is registered there`);
+  }
+}
+
+export function baseName(dir: string): string {
+  // "/" has none; checkMountPoint refuses it.
+  return dir.slice(dir.lastIndexOf("/") + 1).trim() || "root";
+}

@@ -1,0 +1,159 @@
+/**
+ * Acquisition for a verb that waits for it: makes, registers and mounts a repository.
+ *
+ * Invariants
+ *  1. A name is given to one acquisition at a time.
+ *  2. One that fails or is aborted leaves nothing.
+ */
+
+import type { Context } from "../control/server.ts";
+import { messageOf } from "../failure.ts";
+import { parseRemote, storeIdOf } from "../git/remote_url.ts";
+import { logger } from "../log.ts";
+import type { HostPath } from "../path.ts";
+import { acquire, type AcquireRequest, newRepoId } from "../repo/acquire.ts";
+import { checkMountPoint, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import type { Layout } from "../repo/layout.ts";
+import { ownerOf } from "../repo/owner.ts";
+import { nameTaken, type Registry } from "../repo/registry.ts";
+import type { RepoRecord } from "../repo/types.ts";
+import { isWritable } from "../sys/mod.ts";
+import { AcquireSteps } from "./acquire_steps.ts";
+
+export interface AcquiringOptions {
+  readonly layout: Layout;
+  readonly registry: Registry;
+  /** Null: no daemon runs. */
+  readonly live: {
+    readonly mounts: {
+      mount(record: RepoRecord): Promise<void>;
+      unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
+      /** A mount on this store will come; call what it returns when it has, or will not. */
+      expect(remoteUrl: string, storeId: string, repoId: string): () => void;
+    };
+    readonly history: { ensureSoon(record: RepoRecord): void };
+  } | null;
+  /** Removes a repository that is not mounted. */
+  readonly remove: (record: RepoRecord) => Promise<void>;
+}
+
+export class Acquiring {
+  readonly #options: AcquiringOptions;
+  readonly #registry: Registry;
+  /** Of acquisitions under way. */
+  readonly #names = new Set<string>();
+  readonly #log = logger("daemon");
+
+  constructor(options: AcquiringOptions) {
+    this.#options = options;
+    this.#registry = options.registry;
+  }
+
+  #isTaken(name: string): boolean {
+    return this.#names.has(name) || this.#registry.byName(name) !== null ||
+      this.#registry.preparations.by("name", name) !== null;
+  }
+
+  freeName(wish: string): string {
+    let name = wish;
+    for (let number = 2; this.#isTaken(name); number++) name = `${wish}-${number}`;
+    return name;
+  }
+
+  async withName<T>(name: string, work: () => Promise<T>): Promise<T> {
+    if (this.#isTaken(name)) throw nameTaken(name);
+    this.#names.add(name);
+    try {
+      return await work();
+    } finally {
+      this.#names.delete(name);
+    }
+  }
+
+  /** Makes, registers and mounts a repository; a failure of any of these leaves nothing. */
+  async acquire(request: AcquireRequest, context: Context): Promise<RepoRecord> {
+    const wanted = await checkMountPoint(request.mountPoint, {
+      records: [...this.#registry.all(), ...this.#registry.preparations.all()],
+      isWritable,
+    });
+    const { live } = this.#options;
+    const { url } = parseRemote(request.url);
+    const storeId = storeIdOf(url, request.depth);
+    const id = newRepoId();
+    const letGo: (() => void)[] = [];
+    const onAsked = () => {
+      // Starting workers holds this thread: now git and the remote are at work meanwhile.
+      if (live !== null && letGo.length === 0) letGo.push(live.mounts.expect(url, storeId, id));
+    };
+    try {
+      return await this.#acquireAndMount(
+        { ...request, mountPoint: wanted.path },
+        id,
+        context,
+        onAsked,
+      );
+    } finally {
+      for (const each of letGo) each();
+    }
+  }
+
+  async #acquireAndMount(
+    request: AcquireRequest,
+    id: string,
+    context: Context,
+    onAsked: () => void,
+  ): Promise<RepoRecord> {
+    const { layout, live, remove } = this.#options;
+    const progress = new AcquireSteps(context.onProgress);
+    const record = await acquire(request, {
+      layout,
+      id,
+      register: (record) => this.#registry.insert(record),
+      onProgress: (event) => {
+        if (event.state === "asked") onAsked();
+        progress.show(event);
+      },
+      signal: context.signal,
+    });
+    let made: HostPath[] = [];
+    try {
+      made = await makeFolders(record, this.#registry);
+      if (live !== null) {
+        context.signal.throwIfAborted();
+        context.onProgress({ phase: "Mounting", percent: null });
+        await live.mounts.mount(record);
+        await this.#undoMountIfAborted(record, context.signal);
+      }
+    } catch (error) {
+      await remove(record).catch((cause) => {
+        this.#log.error("Could not undo", { repo: record.name, error: messageOf(cause) });
+      });
+      await removeMountPoint(made);
+      throw error;
+    }
+    this.#log.info("Acquired repository", {
+      repo: record.name,
+      remote: record.remote,
+      commit: record.baseCommitOid,
+      mountPoint: record.mountPoint,
+    });
+    live?.history.ensureSoon(record);
+    return record;
+  }
+
+  async #undoMountIfAborted(record: RepoRecord, signal: AbortSignal): Promise<void> {
+    if (!signal.aborted) return;
+    await this.#options.live?.mounts.unmount(record.id, { lazy: true });
+    throw signal.reason;
+  }
+}
+
+/** Makes what is missing of its mount point: ours to remove later. Returns what was made. */
+export async function makeFolders(
+  { id, mountPoint, ...owner }: RepoRecord,
+  registry: Registry,
+): Promise<HostPath[]> {
+  const made = await makeMountPoint(mountPoint, ownerOf(owner));
+  if (made.length > 0) registry.update(id, { madeFolders: made.length });
+  return made;
+}

@@ -1,0 +1,114 @@
+/**
+ * What is to become a repository (`add-repo --async`): asked for, and not here yet. Rows of the
+ * registry beside those of repositories.
+ *
+ *   row                      event              next
+ *   (none)                   add-repo --async   asked for
+ *   asked for                acquired           a repository's row, in one transaction
+ *   asked for                acquisition fails  with an error
+ *   with an error            prepare            asked for
+ *   either                   remove-repo        (none)
+ *
+ * Invariants
+ *  1. A name and a mount point are of one repository or one preparation.
+ *  2. No row holds a secret: `remote` is without credentials, and there are none.
+ */
+
+import type { Database } from "../db/mod.ts";
+import type { Oid } from "../git/oid.ts";
+import type { HostPath } from "../path.ts";
+import type { RepoRecord } from "./types.ts";
+
+export interface Preparation {
+  /** Of the repository that it becomes. */
+  readonly id: string;
+  readonly name: string;
+  readonly remote: string;
+  readonly branch: string | null;
+  readonly depth: number | null;
+  readonly requiredCommitOid: Oid | null;
+  readonly mountPoint: HostPath;
+  readonly madeFolders: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly xattrs: boolean;
+  readonly remoteRefreshSeconds: number | null;
+  readonly wanted: RepoRecord["wanted"];
+  /** ISO 8601 UTC. */
+  readonly askedAt: string;
+  /** Why the last try failed, one line without secrets; null: none has. */
+  readonly error: string | null;
+}
+
+const CHANGEABLE = [
+  "madeFolders",
+  "remoteRefreshSeconds",
+  "wanted",
+  "error",
+] as const satisfies readonly (keyof Preparation)[];
+
+const COLUMNS = [
+  "id",
+  "name",
+  "remote",
+  "branch",
+  "depth",
+  "requiredCommitOid",
+  "mountPoint",
+  "madeFolders",
+  "uid",
+  "gid",
+  "xattrs",
+  "remoteRefreshSeconds",
+  "wanted",
+  "askedAt",
+  "error",
+] as const satisfies readonly (keyof Preparation)[];
+
+export type PreparationUpdate = Partial<Pick<Preparation, (typeof CHANGEABLE)[number]>>;
+
+export class PreparationTable {
+  readonly #db: Database;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /** Throws what SQLite says when the name or the mount point is another's. */
+  insert(preparation: Preparation): void {
+    const values = COLUMNS.map((column) =>
+      column === "xattrs" ? Number(preparation[column]) : preparation[column]
+    );
+    this.#db.prepare(
+      `INSERT INTO preparations (${COLUMNS.join(", ")}) VALUES (${COLUMNS.map(() => "?").join()})`,
+    ).run(...values);
+  }
+
+  update(id: string, changes: PreparationUpdate): void {
+    const keys = CHANGEABLE.filter((key) => changes[key] !== undefined);
+    if (keys.length === 0) return;
+    this.#db.prepare(
+      `UPDATE preparations SET ${keys.map((key) => `${key} = ?`).join(", ")} WHERE id = ?`,
+    ).run(...keys.map((key) => changes[key] as string | number | null), id);
+  }
+
+  remove(id: string): void {
+    this.#db.prepare("DELETE FROM preparations WHERE id = ?").run(id);
+  }
+
+  by(column: "id" | "name" | "mountPoint", value: string): Preparation | null {
+    const row = this.#db.prepare(`SELECT * FROM preparations WHERE ${column} = ?`).get(value);
+    return row === undefined ? null : preparationOf(row);
+  }
+
+  /** In the order of their names. */
+  all(): Preparation[] {
+    return this.#db.prepare("SELECT * FROM preparations ORDER BY name").all().map(preparationOf);
+  }
+}
+
+function preparationOf(row: Record<string, unknown>): Preparation {
+  return Object.fromEntries(
+    COLUMNS.map((column) => [column, column === "xattrs" ? row[column] === 1 : row[column]]),
+  ) as unknown as Preparation;
+}
