@@ -1,6 +1,6 @@
 /** What `mount` and `add-repo` take about what they acquire, checked before anything is started. */
 
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { checkMountRights } from "../daemon/preflight.ts";
 import { remoteWithoutCredentials } from "../git/remote_url.ts";
 import { registerSecretsOf } from "../redact.ts";
@@ -26,6 +26,8 @@ export interface AcquireOptions extends OwnerOptions, JsonOption {
   readonly refresh?: Interval;
   readonly depth?: number;
   readonly xattr?: true;
+  readonly umask?: number;
+  readonly readOnly?: true;
 }
 
 export function addAcquireOptions(command: Command): Command {
@@ -39,6 +41,8 @@ export function addAcquireOptions(command: Command): Command {
       "how often the remote is asked: 30s, 5m, ... or never",
       interval,
     )
+    .option("--read-only", "nothing can be changed through the mount")
+    .option("--umask <mask>", "permissions that files do not have, e.g. 002 (default: 022)", umask)
     .option("--xattr", "keep extended attributes; each write is dearer with them");
   return addJsonOption(addOwnerOptions(command));
 }
@@ -54,6 +58,15 @@ export interface AcquireParams {
   readonly uid: number;
   readonly gid: number;
   readonly xattrs: boolean;
+  /** Absent: it was not said. */
+  readonly umask?: number;
+  readonly readOnly: boolean;
+}
+
+/** Octal; the owner keeps all: git reads the executable bit from it. */
+function umask(text: string): number {
+  if (/^0*[0-7]{1,2}$/.test(text)) return Number.parseInt(text, 8);
+  throw new InvalidArgumentError("Give octal digits for group and others, from 000 to 077.");
 }
 
 /** All that can be known to be wrong before a daemon is started for it. Throws Failure. */
@@ -77,5 +90,7 @@ export function acquireParams(url: string, options: AcquireOptions): AcquirePara
     ...(options.refresh === undefined ? {} : { refreshSeconds: options.refresh.seconds }),
     ...owner,
     xattrs: options.xattr ?? false,
+    ...(options.umask === undefined ? {} : { umask: options.umask }),
+    readOnly: options.readOnly ?? false,
   };
 }

@@ -41,6 +41,9 @@ const SourceParams = {
   requiredCommit: v.nullable(v.pipe(text, v.check(isOid), v.transform((oid) => oid as Oid))),
   /** How often the remote is asked for new refs; null: never. Absent: it was not said. */
   refreshSeconds: v.optional(v.nullable(refreshSeconds)),
+  /** Permission bits of group and others that files do not have. Absent: it was not said. */
+  umask: v.optional(v.pipe(whole, v.maxValue(0o077))),
+  readOnly: v.optional(v.boolean(), false),
 };
 
 const MountParams = v.strictObject({

@@ -152,7 +152,7 @@ export class PreparationTasks {
 
 function requestOf(preparation: Preparation) {
   const { name, remote: url, branch, depth, requiredCommitOid, mountPoint } = preparation;
-  const { uid, gid, xattrs, remoteRefreshSeconds } = preparation;
+  const { uid, gid, xattrs, umask, readOnly, remoteRefreshSeconds } = preparation;
   return {
     name,
     url,
@@ -164,6 +164,8 @@ function requestOf(preparation: Preparation) {
     uid,
     gid,
     xattrs,
+    umask,
+    readOnly,
   };
 }
 

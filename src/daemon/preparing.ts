@@ -278,7 +278,7 @@ function preparationOf(
   remote: string,
   mountPoint: HostPath,
 ): Preparation {
-  const { name, branch, depth, requiredCommitOid, uid, gid, xattrs } = request;
+  const { name, branch, depth, requiredCommitOid, uid, gid, xattrs, umask, readOnly } = request;
   return {
     id: newRepoId(),
     name,
@@ -291,6 +291,8 @@ function preparationOf(
     uid,
     gid,
     xattrs,
+    umask,
+    readOnly,
     remoteRefreshSeconds: request.remoteRefreshSeconds,
     wanted: "mounted",
     askedAt: new Date().toISOString(),
