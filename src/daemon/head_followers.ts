@@ -22,7 +22,7 @@
 
 import { Failure, messageOf } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
-import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
+import { type HeadTree, importObjects, readHeadTree, treeDifference } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import type { Rebased } from "../mount/messages.ts";
@@ -48,6 +48,7 @@ const SETTLE_MS = 3_000;
 export interface RebasableMounts {
   loadTrees(repoId: string, treeOids: readonly Oid[], from: Oid, to: Oid): Promise<void>;
   rebase(repoId: string, treeId: BaseId): Promise<Rebased>;
+  baseMoved(repoId: string, head: HeadTree): void;
 }
 
 export interface HeadFollowersOptions {
@@ -222,6 +223,7 @@ class HeadFollower {
     this.#followed = followed;
     if (commitOid === record.baseCommitOid && from === to) return;
     registry.moveBase(record, { commitOid, treeOid: to, ...root });
+    mounts.baseMoved(id, head);
     this.#log.info("Base follows HEAD", {
       repo: record.name,
       commit: commitOid,

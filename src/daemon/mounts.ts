@@ -10,6 +10,7 @@
 import { Bug, Failure } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
 import { pathExists } from "../git/files.ts";
+import type { HeadTree } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import { MountHandle, spawnMountWorker } from "../mount/handle.ts";
@@ -207,6 +208,12 @@ export class Mounts {
     request: Omit<MountCommand & { kind: "switch" }, "kind">,
   ): Promise<Switched> {
     return await this.#find(repoId).handle.switchTo(request);
+  }
+
+  /** What `rebase` or `switchTo` has put there is this commit's tree. */
+  baseMoved(repoId: string, { commitOid, treeOid }: HeadTree): void {
+    const mounted = this.#mounted.get(repoId);
+    mounted?.store.move(mounted.mountId, commitOid, treeOid);
   }
 
   #find(repoId: string): Mounted {

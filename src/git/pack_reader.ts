@@ -11,7 +11,7 @@
 import { createHash } from "node:crypto";
 import type { ObjectType } from "./cat_file.ts";
 import { GrowingIndex } from "./growing_index.ts";
-import { bytesOfOid, type ObjectFormat, type Oid } from "./oid.ts";
+import { bytesOfOid, hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import { PackIndex, type RandomFile } from "./pack_index.ts";
 import {
   closePack,
@@ -40,6 +40,18 @@ export interface Arriving {
   readonly offsets: ArrayBuffer;
   /** As many float64: bytes of their contents. */
   readonly sizes: ArrayBuffer;
+}
+
+/** Of what arrives: oids and sizes. */
+export function* sizesOf(
+  { oids, sizes }: Arriving,
+  format: ObjectFormat,
+): Generator<[Oid, number]> {
+  const bytes = new Uint8Array(oids);
+  const each = OID_BYTES[format];
+  for (const [i, size] of new Float64Array(sizes).entries()) {
+    yield [hexOf(bytes, i * each, each), size];
+  }
 }
 
 /** Packs kept open, two descriptors each: those that were of use last. */

@@ -137,6 +137,11 @@ export class Lookahead {
     return this.#order === null ? null : this.#blobs;
   }
 
+  /** Whether the directory is in the tree; false: it is not, or that is not known yet. */
+  holds(treeOid: Oid): boolean {
+    return this.#position.has(treeOid);
+  }
+
   /** What was asked for has come, as far as it could. */
   noteArrival(): void {
     this.#waiting = false;

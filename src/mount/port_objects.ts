@@ -19,8 +19,8 @@
 import { LRUCache } from "lru-cache";
 import { ERRNO, FsError } from "../errno.ts";
 import { type BaseId, isConverted, plainOid } from "../git/base_id.ts";
-import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
-import type { Arriving, PackReader } from "../git/pack_reader.ts";
+import { type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
+import { type Arriving, type PackReader, sizesOf } from "../git/pack_reader.ts";
 import type { Need } from "../hydrate/messages.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { closeFd, O, openFd, preadFull } from "../sys/mod.ts";
@@ -295,11 +295,8 @@ export class PortObjects implements Objects {
   /** What waits and can be read now, while the rest of its pack arrives; its answer comes later. */
   #acceptArriving(arriving: Arriving): string[] {
     this.#packs.addArriving(arriving);
-    const oids = new Uint8Array(arriving.oids);
-    const bytes = OID_BYTES[this.#format];
     const keys: string[] = [];
-    for (const [i, size] of new Float64Array(arriving.sizes).entries()) {
-      const oid = hexOf(oids, i * bytes, bytes);
+    for (const [oid, size] of sizesOf(arriving, this.#format)) {
       this.#arrivingSizes.set(oid, size);
       for (const key of [waitKey("size", oid), waitKey("content", oid)]) {
         if (this.#asked.has(key)) keys.push(key);
