@@ -190,12 +190,14 @@ class HeadFollower {
   /** Throws Failure, GitError. */
   async #follow(record: RepoRecord): Promise<void> {
     const { layout, registry, mounts } = this.#options;
-    const { id, objectFormat, baseTreeOid: from } = record;
+    const { id, storeId, objectFormat, baseTreeOid: from } = record;
+    const { gitDir: storeGitDir } = layout.store(storeId);
     const { userGitDir, viewDir } = layout.repo(id);
     if (isBusy(userGitDir)) return;
     const index = indexStamp(userGitDir);
     const { signal } = this.#stopping;
-    const source = { dir: userGitDirOf(record, layout), viewDir, objectFormat, signal };
+    const dir = userGitDirOf(record, layout);
+    const source = { dir, viewDir, storeGitDir, objectFormat, signal };
     const head = await readHeadTree(source);
     if (head === null) return;
     const { commitOid, treeOid: to } = head;

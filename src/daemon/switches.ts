@@ -199,9 +199,11 @@ class Switch {
   /** Brings what the mount is to show, and only the user's git directory has; what that is. */
   async #bringObjects(): Promise<Root> {
     const { layout } = this.#parts;
-    const { id, objectFormat } = this.#record;
+    const { id, storeId, objectFormat } = this.#record;
     const { dir, changes, head, target } = this.#plan;
-    await importObjects({ dir, viewDir: this.#paths.viewDir, objectFormat }, changes);
+    const { gitDir: storeGitDir } = layout.store(storeId);
+    const { viewDir } = this.#paths;
+    await importObjects({ dir, viewDir, storeGitDir, objectFormat }, changes);
     await this.#parts.mounts.loadTrees(id, changes.treeOids, head.treeOid, target.treeOid);
     const next = { treeOid: target.treeOid, attributes: changes.attributeOids };
     return await rootOfNext(this.#record, next, { layout });
