@@ -18,8 +18,10 @@ import type { MountCommand, Rebased, Switched } from "../mount/messages.ts";
 import type { HostPath } from "../path.ts";
 import { Converter, forgetOtherBoots } from "../repo/converter.ts";
 import type { Layout } from "../repo/layout.ts";
+import { userGitDirOf } from "../repo/owner.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
+import { BorrowedBlobs } from "./borrowed_blobs.ts";
 import { StoreWorkers } from "./store_workers.ts";
 
 export interface MountsOptions {
@@ -43,6 +45,7 @@ interface Mounted {
   readonly store: StoreWorkers;
   readonly handle: MountHandle;
   readonly converter: Converter;
+  readonly borrowed: BorrowedBlobs;
   /** `unmount` was called. */
   leaving: boolean;
 }
@@ -53,7 +56,7 @@ export class Mounts {
   readonly #stores = new Map<string, StoreWorkers>();
   /** Workers that end; those that come after them use the same folders. */
   readonly #closing = new Map<string, Promise<void>>();
-  /** Converters that end. */
+  /** Converters and importers that end. */
   readonly #ending = new Set<Promise<void>>();
   /** Mounts expected or under way, per store: they keep its workers too. */
   readonly #expected = new Map<string, number>();
@@ -130,6 +133,15 @@ export class Mounts {
         },
         onProgress: () => handle.send({ kind: "progress" }),
       });
+      const borrowed = new BorrowedBlobs(
+        {
+          dir: userGitDirOf(record, layout),
+          viewDir,
+          storeGitDir: layout.store(storeId).gitDir,
+          objectFormat: record.objectFormat,
+        },
+        () => handle.send({ kind: "imported" }),
+      );
       const handle: MountHandle = new MountHandle(
         {
           repoId: record.id,
@@ -154,6 +166,7 @@ export class Mounts {
         worker,
         (want) => {
           if (want.kind === "convert") converter.convert(want.ids);
+          else if (want.kind === "borrowed") borrowed.add(want.oid);
           else store.want(mountId, viewDir, want);
         },
       );
@@ -168,10 +181,10 @@ export class Mounts {
         await handle.started();
       } catch (error) {
         store.detach(mountId);
-        this.#end(converter);
+        this.#end(converter, borrowed);
         throw error;
       }
-      this.#serve({ record, mountId, store, handle, converter, leaving: false });
+      this.#serve({ record, mountId, store, handle, converter, borrowed, leaving: false });
     } finally {
       this.#letGo(storeId);
     }
@@ -232,14 +245,15 @@ export class Mounts {
     await Promise.all([...this.#closing.values(), ...this.#ending]);
   }
 
-  /** What it runs ends behind. */
-  #end(converter: Converter): void {
-    const ending = converter.stop().finally(() => this.#ending.delete(ending));
+  /** What they run ends behind. */
+  #end(...running: { stop(): Promise<void> }[]): void {
+    const stopped = Promise.all(running.map((each) => each.stop())).then(() => {});
+    const ending = stopped.finally(() => this.#ending.delete(ending));
     this.#ending.add(ending);
   }
 
   #serve(mounted: Mounted): void {
-    const { mountId, record, store, handle, converter } = mounted;
+    const { mountId, record, store, handle, converter, borrowed } = mounted;
     this.#mounted.set(record.id, mounted);
     this.#options.onMounted(record.id);
     this.#options.onChange(record.storeId);
@@ -247,7 +261,7 @@ export class Mounts {
       this.#mounted.delete(record.id);
       this.#options.onClosed(record.id);
       store.detach(mountId);
-      this.#end(converter);
+      this.#end(converter, borrowed);
       this.#closeStoreIfUnused(record.storeId);
       this.#options.onChange(record.storeId);
       if (mounted.leaving) return;

@@ -45,7 +45,7 @@ import type { MountResult, Params, Result, Selector } from "../control/api.ts";
 import type { Context, Handlers } from "../control/server.ts";
 import { AcquireSteps } from "./acquire_steps.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
-import { KeyedLock } from "./keyed_lock.ts";
+import { KeyedLock } from "../keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
 import type { RefreshTasks } from "./refresh_tasks.ts";
 import { fetchRepo, setRefresh } from "./refresh_verbs.ts";

@@ -15,6 +15,7 @@
  */
 
 import { Failure, messageOf } from "../failure.ts";
+import { KeyedLock } from "../keyed_lock.ts";
 import type { HostPath } from "../path.ts";
 import { turn } from "../promises.ts";
 import { effectiveUid } from "../sys/process.ts";
@@ -157,6 +158,17 @@ async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<Tr
  * signal's reason.
  */
 export async function importObjects(
+  options: ImportOptions,
+  objects: Omit<TreeDifference, "attributeOids">,
+): Promise<number> {
+  const { viewDir, signal } = options;
+  return await imports.run(viewDir, () => importNow(options, objects), signal);
+}
+
+/** One at a time in each view: it removes what another one has left. */
+const imports = new KeyedLock();
+
+async function importNow(
   options: ImportOptions,
   { treeOids, blobOids }: Omit<TreeDifference, "attributeOids">,
 ): Promise<number> {

@@ -11,6 +11,7 @@ import { messageOf } from "../failure.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
+import { UserObjects } from "../git/user_objects.ts";
 import { logger, setupLog } from "../log.ts";
 import { syntheticDirName } from "../monitor_names.ts";
 import { Overlay } from "../overlay/overlay.ts";
@@ -82,7 +83,12 @@ function serve({ config, eventFd, port, requests, ...shared }: StartMount): void
       config.convertedDir as HostPath,
       config.contextsPath as HostPath,
     );
-    objects = new PortObjects(base, packs, config.objectFormat, converted, tell);
+    const user = new UserObjects({
+      gitDir: config.userGitDir,
+      uid: config.uid,
+      objectFormat: config.objectFormat,
+    });
+    objects = new PortObjects(base, packs, config.objectFormat, converted, user, tell);
     filesystem = filesystemOf(config, objects, overlay, {
       invalidateListing: (nodeid) => session.invalidateListing(nodeid),
       invalidateAttributes: (nodeid) => session.invalidateAttributes(nodeid),
