@@ -2,11 +2,13 @@
  * Blobs that lie in a user's git directory, because the user's git has fetched or made them: read
  * in this thread, without a process.
  *
- *   state      event                                     next     what is read
- *   unseen     somebody asks                             seen     the packs that are there, loose objects
- *   seen       asked, `objects/pack` has not changed     seen     the same packs; loose objects by path
- *   seen       asked, it has changed, or may have        seen     all packs closed, and opened anew
- *   any        close                                     unseen
+ *   state      event                                     next     packs
+ *   unseen     somebody asks                             seen     opened, those that are there
+ *   seen       asked, `objects/pack` has not changed     seen     the same
+ *   seen       asked, it has changed, or may have        seen     closed, and opened anew
+ *   any        close                                     unseen   closed
+ *
+ * Loose objects are looked for by their path, each time.
  *
  * Invariants
  *  1. The directory is hostile input. Bytes are given out only if their hash is the object's name.

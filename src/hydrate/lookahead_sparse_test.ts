@@ -1,4 +1,4 @@
-/** Walks that leave much out, as git's over what a checkout replaces, in a tree of 100,000 files. */
+/** Walks that leave much out, as git's over what a checkout replaces, in a large tree. */
 
 import assert from "node:assert/strict";
 import { fakeOid, type RawEntry, rawTree } from "../../tests/fakes/fake_objects.ts";

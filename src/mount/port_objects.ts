@@ -5,9 +5,9 @@
  * A blob that only the user's git directory has (src/git/user_objects.ts), because the user's git
  * has fetched it:
  *
- *     looked for, before it is asked for   served, and borrowed: main imports it into the view
- *     borrowed                             served from memory, or there again, or asked for if it has gone
- *     `imported`                           one of the packs' as others; if it did not come, borrowed still
+ *     found, before it is asked for   served, and borrowed: main imports it into the view
+ *     borrowed                        served from memory or from there; asked for when it has gone
+ *     `imported`                      one of the packs' as others; if it did not come, borrowed
  *
  * What is shown as a checkout would write it (an id with a suffix) is served from the file that
  * main has made of it:
