@@ -50,7 +50,10 @@ const STRIDE_MAX = 128;
 const STREAK_TREE_MISSES = 32;
 /** A walk with a longer stride leaves out too much for asking for all the rest. */
 const STRIDE_DENSE = 4;
-/** So many misses in so short a time are more than somebody who picks files. */
+/**
+ * So many misses in so short a time, or each HURRY_MS after something came at most, are more than
+ * somebody who picks files.
+ */
 const BURST_MISSES = 24;
 const BURST_MS = 2_000;
 
@@ -112,6 +115,8 @@ export class Lookahead {
   #arrivedAt = Number.NEGATIVE_INFINITY;
   /** Times of the last BURST_MISSES misses, oldest first. */
   readonly #missTimes: number[] = [];
+  /** Misses one after the other that came so soon: a far remote, or a busy machine, is slow. */
+  #soon = 0;
   readonly #now: () => number;
 
   constructor(
@@ -200,9 +205,11 @@ export class Lookahead {
   /** Whether this miss is one of a burst. */
   #noteMiss(now: number): boolean {
     if (this.#streak >= STREAK_MIN) return false;
+    this.#soon = now - this.#arrivedAt <= HURRY_MS ? this.#soon + 1 : 0;
     this.#missTimes.push(now);
     if (this.#missTimes.length <= BURST_MISSES) return false;
-    return now - (this.#missTimes.shift() as number) < BURST_MS;
+    const isQuick = now - (this.#missTimes.shift() as number) < BURST_MS;
+    return isQuick || this.#soon >= BURST_MISSES;
   }
 
   /** `goesOn`: it is the next of one who looks at one thing after the other. */
