@@ -253,7 +253,20 @@ export class Lookahead {
       this.#end = position;
       return { oids: own, reason: "directory" };
     }
-    return { oids: [...own, ...this.#next(order, position)], reason: "walk" };
+    const above = sparse ? this.#above(order, position) : [];
+    return { oids: [...own, ...above, ...this.#next(order, position)], reason: "walk" };
+  }
+
+  /** Of the directories that it is below, to whose later files a walk in index order comes. */
+  #above(order: readonly Oid[], position: number): Oid[] {
+    const oids: Oid[] = [];
+    for (let at = position; at >= 0; at = this.#parents[at] as number) {
+      const treeOid = order[at] as Oid;
+      if (this.#complete.has(treeOid)) continue;
+      this.#complete.add(treeOid);
+      oids.push(...this.directory(treeOid));
+    }
+    return oids;
   }
 
   #noteStride(position: number, goesOn: boolean): void {

@@ -131,6 +131,16 @@ Deno.test("500 of 100,000 files, in the order of the index: few misses", async (
   }
 });
 
+Deno.test("files behind subdirectories come with the window of a walk that is in them", async () => {
+  const tree = await world();
+  // Five directories of one parent, and then that parent's own files, and its parent's, and so on.
+  const part = Array.from({ length: 5 }, (_, i) => tree.places[6 * i]!);
+  const above = [WIDTH, WIDTH * (WIDTH + 1), DIRECTORIES - 1].map((i) => tree.places[i]!);
+  const { misses } = look(tree, [...part, ...above], { workMs: 1 });
+  const alone = look(tree, part, { workMs: 1 }).misses;
+  assert.equal(misses, alone);
+});
+
 Deno.test("what differs in one part of a tree does not bring the others", async () => {
   const tree = await world();
   // The tenth part of it, and in that a file in one of fifty directories.
