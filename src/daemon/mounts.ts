@@ -10,6 +10,7 @@
 import { Bug, Failure } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
 import { pathExists } from "../git/files.ts";
+import type { HeadTree } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import { MountHandle, type MountWant, spawnMountWorker } from "../mount/handle.ts";
@@ -17,9 +18,11 @@ import type { MountCommand, MountTree, Rebased, Switched } from "../mount/messag
 import type { HostPath } from "../path.ts";
 import { Converter, forgetOtherBoots } from "../repo/converter.ts";
 import type { Layout } from "../repo/layout.ts";
+import { userGitDirOf } from "../repo/owner.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
+import { BorrowedBlobs } from "./borrowed_blobs.ts";
 import { StoreWorkers } from "./store_workers.ts";
 
 export interface MountsOptions {
@@ -43,6 +46,7 @@ interface Mounted {
   readonly store: StoreWorkers;
   readonly handle: MountHandle;
   readonly converter: Converter;
+  readonly borrowed: BorrowedBlobs;
   /** `unmount` was called. */
   leaving: boolean;
 }
@@ -63,7 +67,7 @@ export class Mounts {
   readonly #stores = new Map<string, StoreWorkers>();
   /** Workers that end; those that come after them use the same folders. */
   readonly #closing = new Map<string, Promise<void>>();
-  /** Converters that end. */
+  /** Converters and importers that end. */
   readonly #ending = new Set<Promise<void>>();
   /** Mounts expected or under way, per store: they keep its workers too. */
   readonly #expected = new Map<string, number>();
@@ -149,8 +153,18 @@ export class Mounts {
         },
         onProgress: () => handle.send({ kind: "progress" }),
       });
+      const borrowed = new BorrowedBlobs(
+        {
+          dir: userGitDirOf(record, layout),
+          viewDir,
+          storeGitDir: layout.store(storeId).gitDir,
+          objectFormat: record.objectFormat,
+        },
+        () => handle.send({ kind: "imported" }),
+      );
       const onWant = (want: MountWant) => {
         if (want.kind === "convert") converter.convert(want.ids);
+        else if (want.kind === "borrowed") borrowed.add(want.oid);
         else store.want(mountId, viewDir, want);
       };
       const tree = {
@@ -171,11 +185,11 @@ export class Mounts {
         await (placeholder === null ? handle.started() : handle.publish(tree));
       } catch (error) {
         store.detach(mountId);
-        this.#end(converter);
+        this.#end(converter, borrowed);
         throw error;
       }
       this.#placeholders.delete(record.id);
-      this.#serve({ record, mountId, store, handle, converter, leaving: false });
+      this.#serve({ record, mountId, store, handle, converter, borrowed, leaving: false });
     } finally {
       this.#letGo(storeId);
     }
@@ -275,6 +289,12 @@ export class Mounts {
     return await this.#find(repoId).handle.switchTo(request);
   }
 
+  /** What `rebase` or `switchTo` has put there is this commit's tree. */
+  baseMoved(repoId: string, { commitOid, treeOid }: HeadTree): void {
+    const mounted = this.#mounted.get(repoId);
+    mounted?.store.move(mounted.mountId, commitOid, treeOid);
+  }
+
   #find(repoId: string): Mounted {
     const mounted = this.#mounted.get(repoId);
     if (mounted === undefined) {
@@ -291,14 +311,15 @@ export class Mounts {
     await Promise.all([...this.#closing.values(), ...this.#ending]);
   }
 
-  /** What it runs ends behind. */
-  #end(converter: Converter): void {
-    const ending = converter.stop().finally(() => this.#ending.delete(ending));
+  /** What they run ends behind. */
+  #end(...running: { stop(): Promise<void> }[]): void {
+    const stopped = Promise.all(running.map((each) => each.stop())).then(() => {});
+    const ending = stopped.finally(() => this.#ending.delete(ending));
     this.#ending.add(ending);
   }
 
   #serve(mounted: Mounted): void {
-    const { mountId, record, store, handle, converter } = mounted;
+    const { mountId, record, store, handle, converter, borrowed } = mounted;
     this.#mounted.set(record.id, mounted);
     this.#options.onMounted(record.id);
     this.#options.onChange(record.storeId);
@@ -306,7 +327,7 @@ export class Mounts {
       this.#mounted.delete(record.id);
       this.#options.onClosed(record.id);
       store.detach(mountId);
-      this.#end(converter);
+      this.#end(converter, borrowed);
       this.#closeStoreIfUnused(record.storeId);
       this.#options.onChange(record.storeId);
       if (mounted.leaving) return;

@@ -38,11 +38,11 @@ const FLUSH_MS = 4_000;
 
 /** What the worker asks for, and what it found. */
 export type MountWant = MountEvent & {
-  readonly kind: "want" | "want-tree" | "sizes" | "convert";
+  readonly kind: "want" | "want-tree" | "sizes" | "convert" | "borrowed";
 };
 
 /** What its store's workers answer. */
-export type StoreWant = Exclude<MountWant, { readonly kind: "convert" }>;
+export type StoreWant = Exclude<MountWant, { readonly kind: "convert" | "borrowed" }>;
 
 export class MountHandle {
   readonly #config: MountConfig;
@@ -187,6 +187,7 @@ export class MountHandle {
       case "want":
       case "want-tree":
       case "sizes":
+      case "borrowed":
       case "convert":
         this.#onWant(event);
         break;

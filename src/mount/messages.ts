@@ -76,6 +76,8 @@ export type MountCommand =
   | { readonly kind: "contents"; readonly oid: Oid; readonly bytes: ArrayBuffer }
   /** Packs have come into the store. */
   | { readonly kind: "arrived"; readonly paths: readonly string[] }
+  /** What was borrowed is in the view's packs now, as far as it could be had. */
+  | { readonly kind: "imported" }
   /** Objects of a pack that is being received can be read. */
   | ({ readonly kind: "arriving" } & Arriving)
   | {
@@ -192,6 +194,8 @@ export type MountEvent =
   | { readonly kind: "convert"; readonly ids: readonly BaseId[] }
   /** Found here, for the base to keep. */
   | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
+  /** Read in the user's git directory: to be imported, so that it stays. */
+  | { readonly kind: "borrowed"; readonly oid: Oid }
   /** The answer to `rebase`. */
   | ({ readonly kind: "rebased" } & Rebased)
   /** The answer to `switch`. The kernel does not know yet. */

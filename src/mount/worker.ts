@@ -12,6 +12,7 @@ import type { StatFs } from "../fuse/filesystem.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
+import { UserObjects } from "../git/user_objects.ts";
 import { logger, setupLog } from "../log.ts";
 import { syntheticDirName } from "../monitor_names.ts";
 import { Overlay } from "../overlay/overlay.ts";
@@ -94,7 +95,12 @@ function openTree(config: MountConfig, tree: MountTree, { log, tell, options }: 
       config.convertedDir as HostPath,
       config.contextsPath as HostPath,
     );
-    const objects = new PortObjects(base, packs, tree.objectFormat, converted, tell);
+    const user = new UserObjects({
+      gitDir: config.userGitDir,
+      uid: config.uid,
+      objectFormat: tree.objectFormat,
+    });
+    const objects = new PortObjects(base, packs, tree.objectFormat, converted, user, tell);
     const filesystem = filesystemOf(config, tree, objects, overlay, options);
     return { base, overlay, objects, filesystem };
   } catch (error) {

@@ -16,6 +16,13 @@ const library = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "li
   pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
   pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
   openat: { parameters: ["i32", "buffer", "i32", "u32"], result: "i32" },
+  // long syscall(long number, ...): for what libc has no function of, or not everywhere.
+  openat2: {
+    name: "syscall",
+    parameters: ["i64", "i64", "buffer", "buffer", "usize"],
+    result: "i64",
+  },
+  getdents64: { name: "syscall", parameters: ["i64", "i64", "buffer", "usize"], result: "i64" },
   unlinkat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   // int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out)
   statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
