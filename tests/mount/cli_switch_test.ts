@@ -256,6 +256,24 @@ mountTest("switch: git refuses, in its own words", async (lab, t) => {
     await p.both(`sw main; git update-index --no-assume-unchanged ${changed} || true`);
     await p.agree();
   });
+  await t.step("skip-worktree, of a file whose size git knows", async () => {
+    const known = `git -c core.fsmonitor=false add ${changed}`;
+    await p.both(`${known}; git update-index --skip-worktree ${changed}`);
+    assert.equal((await p.both("sw old")).code, 0);
+    await p.both(`sw main; git update-index --no-skip-worktree ${changed} || true`);
+    await p.agree();
+  });
+  await t.step("an index without a file monitor, until the next status", async () => {
+    const before = await p.switches();
+    await p.both("git read-tree HEAD; sw old");
+    assert.equal((await p.reasons()).at(-1), "the index has no file monitor");
+    assert.equal(await p.switches(), before);
+    await p.both("git status; sw main");
+    assert.equal(await p.switches(), before + 1);
+    await p.both("git read-tree HEAD; git status; sw old; sw main");
+    assert.equal(await p.switches(), before + 3);
+    await p.agree();
+  });
 });
 
 mountTest("switch: new branches, remote branches, hooks, output", async (lab, t) => {
