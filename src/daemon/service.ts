@@ -415,6 +415,7 @@ export class Service implements Handlers {
   async #acquire(request: Acquisition, context: Context): Promise<RepoRecord> {
     const wanted = await checkMountPoint(request.mountPoint, {
       records: this.#registry.all(),
+      stateRoot: this.#layout.stateRoot,
       isWritable,
     });
     const { live } = this.#options;
@@ -519,6 +520,7 @@ export class Service implements Handlers {
     try {
       await checkMountPoint(mountPoint, {
         records: this.#registry.all(),
+        stateRoot: this.#layout.stateRoot,
         own: record.id,
         isWritable,
       });

@@ -144,7 +144,9 @@ lfsTest("a day's work in a mount and in a clone", async (lab) => {
   await lab.mountIt();
   await lab.cloneIt();
   lab.lfs.requests.length = 0;
-  await lab.inMount("git status; ls -R; git log --stat; git diff; git grep -c plain HEAD -- plain.txt");
+  await lab.inMount(
+    "git status; ls -R; git log --stat; git diff; git grep -c plain HEAD -- plain.txt",
+  );
   assert.equal(lab.lfs.requests.length, 0, "nothing was looked at");
   assert.equal(await lab.inMount("cat a/one.bin"), "one\n");
   assert.equal(lab.lfs.requests.join(), `batch download 1,GET ${oidOf(ONE)}`);
