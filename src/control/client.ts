@@ -23,6 +23,13 @@ export class NoDaemon extends Error {
   override readonly name = "NoDaemon";
 }
 
+/** It was killed, or has crashed: what became of the request is not known. */
+export class DaemonEnded extends Failure {
+  constructor() {
+    super("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+  }
+}
+
 export interface CallOptions {
   readonly onProgress?: (progress: Progress) => void;
   /** The daemon has taken the request, and may do something from here on. */
@@ -80,7 +87,7 @@ async function exchange(
     // What a connection that breaks throws has no one class.
     if (error instanceof Failure || error instanceof NoDaemon) throw error;
   }
-  throw new Failure("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+  throw new DaemonEnded();
 }
 
 async function connect(socketPath: string): Promise<Deno.UnixConn> {
