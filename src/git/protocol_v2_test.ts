@@ -8,7 +8,7 @@ import { fetchPack, lsRefs, type Post } from "./protocol_v2.ts";
 const OID = "1".repeat(40) as Oid;
 const MEGABYTE = 1024 ** 2;
 
-/** The parts, then the last one again and again; what has been read of it, and whether it was closed. */
+/** The parts, then the last one again and again; what was read of it, and whether it was closed. */
 function endless(...parts: string[]) {
   const seen = { bytes: 0, closed: false };
   const chunks = parts.map((part) => new TextEncoder().encode(part));
