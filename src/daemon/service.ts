@@ -498,6 +498,7 @@ export class Service implements Handlers {
     try {
       await checkMountPoint(mountPoint, {
         records: this.#registry.all(),
+        stateRoot: this.#layout.stateRoot,
         own: record.id,
         isWritable,
       });

@@ -18,6 +18,7 @@ import { type Clock, systemClock } from "../clock.ts";
 import { credentialConfig, type CredentialSource } from "./credentials.ts";
 import { gitCauseOf } from "./errors.ts";
 import { GitError, type GitOutput, runGit, type RunOptions } from "./process.ts";
+import { REFS_BYTES_MAX } from "./refs.ts";
 
 /** A transfer without progress for so long is given up. */
 export const STALL_MS = 30_000;
@@ -87,6 +88,8 @@ async function transferAs(
   const { signal } = options;
   try {
     const output = await runGit(args, {
+      // A list of refs, if anything.
+      stdoutMaxBytes: REFS_BYTES_MAX,
       ...options,
       config: [...TRANSFER_CONFIG, ...options.config ?? [], ...credentialConfig(login)],
       signal: signal === undefined ? stalled.signal : AbortSignal.any([signal, stalled.signal]),
