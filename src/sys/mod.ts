@@ -2,5 +2,7 @@
 
 export * from "./fd.ts";
 export * from "./file.ts";
+export { findProgram } from "./helper.ts";
+export { FUSERMOUNT } from "./fusermount.ts";
 export * from "./mount.ts";
 export * from "./process.ts";
