@@ -140,7 +140,9 @@ class Helper {
   }
 
   get result(): HelperResult {
-    const said = new TextDecoder().decode(this.#said.subarray(0, this.#saidBytes)).trim();
+    const text = new TextDecoder().decode(this.#said.subarray(0, this.#saidBytes));
+    // A descriptor needs a byte to carry it, and comes with all that was written before.
+    const said = text.replaceAll("\0", "").trim();
     return { exitCode: this.#killed ? null : this.#exitCode, said, fd: this.#fd };
   }
 
@@ -153,8 +155,6 @@ class Helper {
       }
       if (bytes === "nothing") return;
       if (bytes === "end") return this.#closeSocket();
-      // What comes with a descriptor is there to carry it.
-      if (fds.length > 0) continue;
       const room = bytes.subarray(0, SAID_MAX_BYTES - this.#saidBytes);
       this.#said.set(room, this.#saidBytes);
       this.#saidBytes += room.length;
@@ -269,7 +269,7 @@ interface Received {
   readonly fds: readonly number[];
 }
 
-/** What has come, up to the next descriptor. */
+/** What has come, up to the next descriptor and with it (net/unix/af_unix.c). */
 function receive(socket: number): Received {
   const address = addressOf(message);
   message.fill(0, 0, MESSAGE.data);

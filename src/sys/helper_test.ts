@@ -89,7 +89,7 @@ Deno.test("it has one end of the socket, as two numbers, and a session of its ow
   assert.equal(input, "/dev/null");
 });
 
-Deno.test("what it is asked to send is received, the rest closed", async () => {
+Deno.test("what it sends is received whenever it is read; the first descriptor is kept", async () => {
   const python = findProgram("python3");
   if (python === null) return console.log("      (no python3 here to send descriptors)");
   await using dir = await tempDir();
@@ -97,23 +97,46 @@ Deno.test("what it is asked to send is received, the rest closed", async () => {
   const script = `
 import os, socket, sys
 s = socket.socket(fileno=os.dup(${HELPER_SOCKET}))
-sys.stderr.write("before\\n"); sys.stderr.flush()
 fds = [os.open(sys.argv[1], os.O_RDONLY) for _ in range(3)]
-socket.send_fds(s, [b"\\0"], fds[:2])
-socket.send_fds(s, [b"\\0"], fds[2:])
-sys.stderr.write("after\\n")
+for message in (b"before", b"after"):
+    os.write(${HELPER_SOCKET}, message)
+    socket.send_fds(s, [b"\\0"], fds[:2])
+    fds = fds[2:]
+open(sys.argv[2], "w")
 `;
-  const open = async () => (await run("ls", [`/proc/${Deno.pid}/fd`])).stdout.split("\n").length;
-  const before = await open();
-  const options = { path: python, args: ["-c", script, dir.at("a")], timeoutMs: GUARD_MS };
-  const { exitCode, said, fd } = runHelper(options);
-  assert.deepEqual([exitCode, said], [0, "before\nafter"]);
-  assert.ok(fd !== null);
-  const into = new Uint8Array(20);
-  assert.equal(new TextDecoder().decode(into.subarray(0, preadFull(fd, into, 0))), "first");
-  closeFd(fd);
-  assert.equal(await open(), before);
+  const openCount = async () => {
+    const { stdout } = await run("ls", ["-l", `/proc/${Deno.pid}/fd`]);
+    return stdout.split("\n").filter((line) => line.endsWith(` ${dir.at("a")}`)).length;
+  };
+  for (const isRead of ["as it comes", "at the end"]) {
+    const done = dir.at(isRead);
+    const args = ["-c", script, dir.at("a"), done];
+    const result = runHelperAside({ path: python, args, timeoutMs: GUARD_MS });
+    // This thread has a look now, and the next when it lets go.
+    while (isRead === "at the end" && !existsSync(done)) pause();
+    const { exitCode, said, fd } = await result;
+    assert.deepEqual([exitCode, said], [0, "beforeafter"], isRead);
+    assert.ok(fd !== null);
+    const into = new Uint8Array(20);
+    assert.equal(new TextDecoder().decode(into.subarray(0, preadFull(fd, into, 0))), "first");
+    assert.equal(await openCount(), 1);
+    closeFd(fd);
+  }
 });
+
+function existsSync(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Some milliseconds in which this thread does nothing. */
+function pause(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+}
 
 Deno.test("a program is found on PATH, where it may be run", () => {
   assert.match(findProgram("sh") ?? "", /^\/.*\/sh$/);

@@ -219,8 +219,8 @@ function abortConnection(device: string): void {
 }
 
 /**
- * Takes dead mounts out of the tree. By force: a thread that tells the kernel something may hold the
- * device open, and wait for somebody who waits for a reply. Throws FsError.
+ * Takes dead mounts out of the tree. By force: a thread that tells the kernel something may hold
+ * the device open, and wait for somebody who waits for a reply. Throws FsError.
  */
 async function detach(mounts: readonly Mount[]): Promise<void> {
   for (const mount of mounts) {

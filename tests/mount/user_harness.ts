@@ -1,6 +1,6 @@
 /**
- * The lab of tests in which afs runs as an ordinary user. They are in a mount namespace of their own,
- * which sees /dev/fuse as ordinary machines have it (open to all) and a configuration of
+ * The lab of tests in which afs runs as an ordinary user. They are in a mount namespace of their
+ * own, which sees /dev/fuse as ordinary machines have it (open to all) and a configuration of
  * fusermount3 that is the lab's. A process holds the namespace, since mounts must outlive daemons.
  */
 

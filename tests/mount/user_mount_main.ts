@@ -1,4 +1,4 @@
-/** Mounts and answers nobody; at a line of standard input takes the mount away. Prints what it did. */
+/** Mounts and answers nobody; at a line of input takes the mount away. Says what it does. */
 
 import { detachMount, effectiveGid, effectiveUid, mountFuse } from "../../src/sys/mod.ts";
 
