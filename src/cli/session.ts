@@ -150,7 +150,7 @@ export class Session {
       if (verb === "unmount" || verb === "remove-repo") {
         // The lock is held here, so whatever is mounted there has no daemon.
         const repos = [...registry.all(), ...registry.preparations.all()];
-        detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
+        await detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
       }
       return await interruptible(({ signal, onProgress, enter }) => {
         enter(LOOKING.has(verb) ? "asking" : "undoable");

@@ -21,7 +21,7 @@ import type { Layout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { RepoRecord } from "../repo/types.ts";
-import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
+import { detachOurMounts } from "../sys/mod.ts";
 import { BorrowedBlobs } from "./borrowed_blobs.ts";
 import { StoreWorkers } from "./store_workers.ts";
 
@@ -75,6 +75,8 @@ export class Mounts {
   readonly #spares = new Map<string, Worker>();
   readonly #log = logger("mounts");
   #nextMountId = 1;
+  /** It was said that other users see nothing. */
+  #hasSaidPrivate = false;
 
   constructor(options: MountsOptions) {
     this.#options = options;
@@ -172,7 +174,8 @@ export class Mounts {
         rootTreeId: record.baseTreeId,
         baseTimeSeconds: record.baseTimeSeconds,
       };
-      const handle: MountHandle = placeholder?.handle ?? this.#open(record, storeId, tree, onWant);
+      const handle: MountHandle = placeholder?.handle ??
+        await this.#open(record, storeId, tree, onWant);
       if (placeholder !== null) placeholder.onWant = onWant;
       // Before it is mounted: somebody may wait in the directory, and ask at once.
       store.attach(
@@ -182,7 +185,7 @@ export class Mounts {
         record.baseTreeOid,
       );
       try {
-        await (placeholder === null ? handle.started() : handle.publish(tree));
+        await (placeholder === null ? this.#started(handle) : handle.publish(tree));
       } catch (error) {
         store.detach(mountId);
         this.#end(converter, borrowed);
@@ -199,12 +202,12 @@ export class Mounts {
   async mountPlaceholder(preparation: Preparation, storeId: string): Promise<void> {
     const { id } = preparation;
     const placeholder: Placeholder = {
-      handle: this.#open(preparation, storeId, null, (want) => placeholder.onWant?.(want)),
+      handle: await this.#open(preparation, storeId, null, (want) => placeholder.onWant?.(want)),
       onWant: null,
       leaving: false,
     };
     const { handle } = placeholder;
-    await handle.started();
+    await this.#started(handle);
     this.#placeholders.set(id, placeholder);
     handle.closed.then((cause) => {
       // It has become the repository's mount, which has an end of its own.
@@ -220,17 +223,17 @@ export class Mounts {
   }
 
   /** A mount worker at work; `tree` is null for a placeholder. */
-  #open(
+  async #open(
     repo: RepoRecord | Preparation,
     storeId: string,
     tree: MountTree | null,
     onWant: (want: MountWant) => void,
-  ): MountHandle {
+  ): Promise<MountHandle> {
     const { layout } = this.#options;
     const { overlayDir, convertedDir, contextsPath, viewDir, userGitDir } = layout.repo(repo.id);
     const store = layout.store(storeId);
     // Of a daemon that was killed: nobody answers there any more.
-    detachOurMounts(new Set([repo.mountPoint]));
+    await detachOurMounts(new Set([repo.mountPoint]));
     const worker = this.#spares.get(repo.id) ?? this.#spawnWorker(storeId, repo.id);
     this.#spares.delete(repo.id);
     const config = {
@@ -249,7 +252,6 @@ export class Mounts {
       contextsPath,
       uid: repo.uid,
       gid: repo.gid,
-      allowOther: effectiveUid() === 0,
       userGitDir,
       stateRoot: layout.stateRoot,
     };
@@ -309,6 +311,15 @@ export class Mounts {
     await Promise.allSettled(ids.map((id) => this.unmount(id, { lazy: true })));
     for (const storeId of [...this.#stores.keys()]) this.#close(storeId);
     await Promise.all([...this.#closing.values(), ...this.#ending]);
+  }
+
+  async #started(handle: MountHandle): Promise<void> {
+    const { allowsOthers } = await handle.started();
+    if (allowsOthers || this.#hasSaidPrivate) return;
+    this.#hasSaidPrivate = true;
+    this.#log.info("Other users, root too, cannot look into the mounts", {
+      cause: "user_allow_other is not in /etc/fuse.conf",
+    });
   }
 
   /** What they run ends behind. */

@@ -7,6 +7,7 @@ import type { Need } from "../hydrate/messages.ts";
 import type { BaseId } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
 import type { Arriving } from "../git/pack_reader.ts";
+import type { FuseMount } from "../sys/mod.ts";
 
 export interface MountConfig {
   readonly repoId: string;
@@ -30,7 +31,6 @@ export interface MountConfig {
   readonly contextsPath: string;
   readonly uid: number;
   readonly gid: number;
-  readonly allowOther: boolean;
   /** The git directory that `.git` names. */
   readonly userGitDir: string;
   /** statfs reports this file system. */
@@ -170,13 +170,8 @@ export interface Told {
 }
 
 export type MountEvent =
-  /** `fd`: /dev/fuse, for main to close should the worker die. `device`: as in MountInfo. */
-  | {
-    readonly kind: "mounted";
-    readonly protocol: string;
-    readonly fd: number;
-    readonly device: string;
-  }
+  /** `fd` is for main to close should the worker die. */
+  | ({ readonly kind: "mounted"; readonly protocol: string } & FuseMount)
   /** The mount could not be made; the worker has ended. errno 0: not a system call's. */
   | { readonly kind: "mount-failed"; readonly errno: number; readonly cause: string }
   /** The answer to `publish`; null: it is served. */

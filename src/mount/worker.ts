@@ -192,7 +192,7 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
     onExpired: (key) => parts?.objects.forgetAsked(key),
     isAwaited: () => notices.isTelling,
     requests: new Float64Array(requests),
-    onReady: (protocol) => tell({ kind: "mounted", protocol, fd, device }),
+    onReady: (protocol) => tell({ kind: "mounted", protocol, ...mount }),
   });
   let cause: SessionEnd = "failed";
   try {
@@ -209,8 +209,10 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
   closeFd(fd);
   // Nobody answers there any more: it must not stay in the tree. What was unmounted is not there,
   // and its device number may be another file system's by now.
-  const errno = cause === "unmounted" ? 0 : unmountDevice(device, { lazy: true });
-  if (errno !== 0) log.error("Dead mount is left", { mountPoint: config.mountPoint, errno });
+  const left = cause === "unmounted" ? null : unmountDevice(device, { lazy: true });
+  if (left !== null) {
+    log.error("Dead mount is left", { mountPoint: config.mountPoint, error: left.message });
+  }
   if (served !== null) closeTree(served, log);
   tell({ kind: "unmounted", cause });
 }
