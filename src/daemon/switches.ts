@@ -35,19 +35,12 @@ import type { Oid } from "../git/oid.ts";
 import { resolveTarget, type SwitchHead, type SwitchTarget } from "../git/switch_target.ts";
 import { type TreeChanges, treeChanges } from "../git/tree_changes.ts";
 import type { UserGitDir } from "../git/user_git_dir.ts";
-import {
-  type HeadMove,
-  installIndex,
-  lockIndex,
-  moveHead,
-  unlockIndex,
-  writeLockedIndex,
-} from "../git/user_index.ts";
+import { finishSwitch, type HeadMove, lockIndex, unlockIndex } from "../git/user_index.ts";
 import { logger } from "../log.ts";
 import type { Switched } from "../mount/messages.ts";
 import { byteString, byteStringOfText, parentOf, type RepoPath } from "../path.ts";
 import { baseStat } from "../repo/base_stats.ts";
-import { type Root, rootOfNext } from "../repo/conversion.ts";
+import { type Root, rootOfNext, settingsOf } from "../repo/conversion.ts";
 import type { Layout, RepoLayout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
@@ -108,7 +101,8 @@ export async function switchTo(
   if (head.treeOid !== record.baseTreeOid) return handedOver("the base has not followed HEAD");
   if (head.treeOid === target.treeOid) return handedOver("no file differs");
   const { viewDir } = parts.layout.repo(record.id);
-  const source = { dir, viewDir, objectFormat: record.objectFormat };
+  const { gitDir: storeGitDir } = parts.layout.store(record.storeId);
+  const source = { dir, viewDir, storeGitDir, objectFormat: record.objectFormat };
   let changes: TreeChanges;
   try {
     changes = await treeChanges(source, head.treeOid, target.treeOid);
@@ -204,10 +198,13 @@ class Switch {
     const { dir, changes, head, target } = this.#plan;
     const { gitDir: storeGitDir } = layout.store(storeId);
     const { viewDir } = this.#paths;
+    const settings = settingsOf(this.#record, layout);
+    // Awaited below.
+    settings.catch(() => {});
     await importObjects({ dir, viewDir, storeGitDir, objectFormat }, changes);
     await this.#parts.mounts.loadTrees(id, changes.treeOids, head.treeOid, target.treeOid);
     const next = { treeOid: target.treeOid, attributes: changes.attributeOids };
-    return await rootOfNext(this.#record, next, { layout });
+    return await rootOfNext(this.#record, next, { layout, settings });
   }
 
   /** In words why not, where git has to decide. */
@@ -252,13 +249,11 @@ class Switch {
     }
     const shown = shownBy(switched, this.#record);
     const after = mergedIndex(index, merged, changes, shown);
-    await writeLockedIndex(dir, after, indexTime(shown));
-    await moveHead(dir, this.#move());
-    this.#hasMoved = true;
+    const finish = { bytes: after, timeSeconds: indexTime(shown), move: this.#move() };
+    await finishSwitch(dir, finish, () => this.#hasMoved = true);
     const { commitOid, treeOid } = target;
     this.#parts.registry.moveBase(this.#record, { commitOid, treeOid, ...root });
     this.#parts.mounts.baseMoved(this.#record.id, { commitOid, treeOid });
-    await installIndex(dir);
     await removeIntent(this.#paths);
     this.#log.info("Switched", {
       repo: this.#record.name,

@@ -96,7 +96,7 @@ export async function readHeadTree(
  * Throws Failure, the signal's reason.
  */
 export async function treeDifference(
-  options: Omit<ImportOptions, "storeGitDir">,
+  options: ImportOptions,
   from: Oid,
   to: Oid,
 ): Promise<TreeDifference> {

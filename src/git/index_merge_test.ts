@@ -45,6 +45,7 @@ async function ground() {
   const options = {
     dir: { gitDir, workTree: dir.at("empty"), owner: null },
     viewDir: gitDir as HostPath,
+    storeGitDir: gitDir as HostPath,
     objectFormat: "sha1" as const,
   };
   /** An index of the tree as a mount's git has it, `dirty` being what the monitor named. */

@@ -43,12 +43,11 @@ export async function resolveTarget(dir: UserGitDir, name: string): Promise<Reso
   if (!REVISION.test(name)) return unclear("the name is not plain");
   const isPlain = PLAIN_NAME.test(name);
   const patterns = isPlain ? [`refs/heads/${name}`, `refs/remotes/*/${name}`] : [];
-  const [headRef, refs, commit] = await Promise.all([
+  const [headRef, refs, plain] = await Promise.all([
     orNull(gitText(["symbolic-ref", "--quiet", "HEAD"], run)),
     patterns.length === 0 ? "" : gitText(["for-each-ref", REF_FORMAT, ...patterns], run),
-    orNull(
-      gitText(["rev-parse", "--quiet", "--verify", "--end-of-options", `${name}^{commit}`], run),
-    ),
+    // What is mostly asked for, at once with the rest.
+    isPlain ? orNull(treesOf(dir, ["HEAD", `refs/heads/${name}`])) : null,
   ]);
   const found = refs.split("\n").filter((line) => line !== "").map((line) => line.split("\t"));
   const branch = found.find(([ref]) => ref === `refs/heads/${name}`);
@@ -62,19 +61,23 @@ export async function resolveTarget(dir: UserGitDir, name: string): Promise<Reso
   let target: Omit<SwitchTarget, "treeOid">;
   if (branch !== undefined) {
     target = { name, ref: branch[0] as string, commitOid: branch[1] as Oid, follows: null };
-  } else if (commit !== null && isOid(commit)) {
-    target = { name, ref: null, commitOid: commit, follows: null };
-  } else if (remotes.length === 1) {
-    const [[remote, oid]] = remotes as [[string, string]];
-    const follows = remote.replace(/^refs\/remotes\//, "");
-    target = { name, ref: `refs/heads/${name}`, commitOid: oid as Oid, follows };
-  } else return unclear("it is no branch and no commit");
-  const trees = await treesOf(dir, ["HEAD", target.commitOid]);
-  const [head, to] = trees;
+  } else {
+    const revision = `${name}^{commit}`;
+    const args = ["rev-parse", "--quiet", "--verify", "--end-of-options", revision];
+    const commit = await orNull(gitText(args, run));
+    if (commit !== null && isOid(commit)) {
+      target = { name, ref: null, commitOid: commit, follows: null };
+    } else if (remotes.length === 1) {
+      const [[remote, oid]] = remotes as [[string, string]];
+      const follows = remote.replace(/^refs\/remotes\//, "");
+      target = { name, ref: `refs/heads/${name}`, commitOid: oid as Oid, follows };
+    } else return unclear("it is no branch and no commit");
+  }
+  // Somebody may have moved the branch between the two answers.
+  const isKnown = branch !== undefined && plain?.[1]?.commitOid === target.commitOid;
+  const [head, to] = isKnown ? plain : await treesOf(dir, ["HEAD", target.commitOid]);
   if (head === undefined || to === undefined) {
-    {
-      return unclear(head?.commitOid === target.commitOid ? "HEAD is there" : "it is not here");
-    }
+    return unclear(head?.commitOid === target.commitOid ? "HEAD is there" : "it is not here");
   }
   return {
     kind: "resolved",
@@ -98,9 +101,9 @@ function unclear(reason: string): Resolved {
 }
 
 /** Null when git says that there is none. */
-async function orNull(text: Promise<string>): Promise<string | null> {
+async function orNull<T>(answer: Promise<T>): Promise<T | null> {
   try {
-    return await text;
+    return await answer;
   } catch (error) {
     if (error instanceof GitError) return null;
     throw error;

@@ -5,8 +5,11 @@
 
 import { Failure } from "../failure.ts";
 import type { HostPath } from "../path.ts";
+import { turn } from "../promises.ts";
 import { CatFile, CollectingSink, type ObjectInfo } from "./cat_file.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
+import { PackDirectory } from "./pack_directory.ts";
+import { PackReader } from "./pack_reader.ts";
 import { parseTree, type TreeEntry } from "./tree.ts";
 import type { UserGitDir } from "./user_git_dir.ts";
 
@@ -16,18 +19,26 @@ const TREE_BYTES_MAX = 8 * 1024 ** 2;
 export interface TreeReaderOptions {
   readonly dir: UserGitDir;
   readonly viewDir: HostPath;
+  /** The view's alternate. */
+  readonly storeGitDir: HostPath;
   readonly objectFormat: ObjectFormat;
 }
 
-/** Trees from the view and, where it has them not, from the user's git directory. */
+/**
+ * Trees from the view and, where it has them not, from the user's git directory. A process of git
+ * is started only for the latter, and for what the packs do not give in this thread.
+ */
 export class TreeReader {
   readonly #format: ObjectFormat;
+  readonly #packs: PackReader;
   readonly #view: CatFile;
   readonly #user: CatFile;
 
-  constructor({ dir, viewDir, objectFormat }: TreeReaderOptions) {
+  constructor({ dir, viewDir, storeGitDir, objectFormat }: TreeReaderOptions) {
     const { gitDir, owner, workTree } = dir;
+    const folders = [viewDir, storeGitDir].map((path) => `${path}/objects/pack`);
     this.#format = objectFormat;
+    this.#packs = new PackReader(new PackDirectory(...folders), objectFormat);
     this.#view = new CatFile(viewDir, "contents");
     this.#user = new CatFile(gitDir as HostPath, "contents", { owner, workTree });
   }
@@ -39,7 +50,8 @@ export class TreeReader {
   ): Promise<(readonly TreeEntry[] | null)[]> {
     return await Promise.all(oids.map(async (oid) => {
       if (oid === null) return null;
-      const raw = await this.#readIn(this.#view, oid);
+      const raw = this.#packs.read(oid, "tree", TREE_BYTES_MAX) ??
+        (this.#packs.has(oid) ? await this.#readIn(this.#view, oid) : null);
       if (raw !== null || ours) return raw === null ? null : this.#parse(raw);
       const theirs = await this.#readIn(this.#user, oid);
       if (theirs === null) throw new Error(`${oid} is not there`);
@@ -48,6 +60,7 @@ export class TreeReader {
   }
 
   async close(): Promise<void> {
+    this.#packs.close();
     await Promise.all([this.#view.close(), this.#user.close()]);
   }
 
@@ -87,8 +100,12 @@ export async function* differences<Pair extends TreePair>(
   queue: Pair[],
   { onlyOurs }: { readonly onlyOurs: boolean },
 ): AsyncGenerator<EntryDifference<Pair>> {
+  let others = false;
   while (queue.length > 0) {
     const batch = queue.splice(0, PAIRS_AT_ONCE);
+    // What the packs give holds this thread: some ms for so many.
+    if (others) await turn();
+    others = true;
     const [olds, news] = await Promise.all([
       trees.read(batch.map((pair) => pair.from), { ours: onlyOurs }),
       trees.read(batch.map((pair) => pair.to), { ours: false }),

@@ -78,6 +78,18 @@ export async function readConversionConfig(
   return { ...config, filters };
 }
 
+type Settings = Pick<RootOptions, "owners" | "config">;
+
+/** What conversions of a repository depend on now, besides attributes. Throws GitError. */
+export async function settingsOf(
+  record: RepoRecord,
+  layout: Layout,
+  signal?: AbortSignal,
+): Promise<Settings> {
+  const owners = await ownersGitOf(record, layout);
+  return { owners, config: await readConversionConfig(owners, signal) };
+}
+
 async function hasLfs({ owner, env }: OwnersGit): Promise<boolean> {
   try {
     await runGit(["lfs", "version"], { owner, env });
@@ -128,12 +140,14 @@ export async function rootOfIndex(
 export async function rootOfNext(
   record: RepoRecord,
   next: { readonly treeOid: Oid; readonly attributes: readonly Oid[] },
-  { layout, signal }: Pick<RootOptions, "layout" | "signal">,
+  { layout, signal, settings }: Pick<RootOptions, "layout" | "signal"> & {
+    /** When they have been asked for already. */
+    readonly settings?: Promise<Settings>;
+  },
 ): Promise<Root> {
   const { treeOid, attributes } = next;
-  const owners = await ownersGitOf(record, layout);
-  const config = await readConversionConfig(owners, signal);
-  const options = { layout, owners, config, ...(signal === undefined ? {} : { signal }) };
+  const known = await (settings ?? settingsOf(record, layout, signal));
+  const options = { layout, ...known, ...(signal === undefined ? {} : { signal }) };
   const plain = record.baseConversion === "none"
     ? await stillPlain(record, treeOid, attributes, options)
     : null;

@@ -6,7 +6,7 @@
  *  1. `locking` is written; then the user's index is locked, with the nonce in the lock.
  *  2. `switching` is written.
  *  3. The mount shows the other tree: one transaction of the overlay, on the disk.
- *  4. The index goes into the lock, HEAD moves, the lock becomes the index.
+ *  4. The index goes into the lock, HEAD moves, the lock becomes the index: in one process.
  *  5. The registry says what the base is; the intent goes.
  *
  * After a kill the overlay says whether 3 has happened. If not, the lock goes and nothing was done.
@@ -105,8 +105,10 @@ export async function recoverSwitch(
     const intent = v.parse(Intent, JSON.parse(text));
     const dir = userGitDirOf(record, layout);
     if (intent.phase === "switching" && shownTree(record, layout) === intent.toTreeId) {
-      const { objectFormat } = record;
-      const done = await goOn({ dir, viewDir: paths.viewDir, objectFormat }, intent);
+      const { objectFormat, storeId } = record;
+      const { viewDir } = paths;
+      const { gitDir: storeGitDir } = layout.store(storeId);
+      const done = await goOn({ dir, viewDir, storeGitDir, objectFormat }, intent);
       if (done) {
         const { commitOid } = intent.move;
         const { toTreeOid: treeOid, toTreeId: treeId, conversion } = intent;

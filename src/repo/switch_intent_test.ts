@@ -47,7 +47,8 @@ async function prepare(ground: Ground) {
     treeOid: tree,
     follows: null,
   });
-  const source = { dir: gitDir, viewDir, objectFormat: record.objectFormat };
+  const { gitDir: storeGitDir } = ground.layout.store(record.storeId);
+  const source = { dir: gitDir, viewDir, storeGitDir, objectFormat: record.objectFormat };
   const changes = await treeChanges(source, head.treeOid, target.treeOid);
   const before = Deno.readFileSync(`${userGitDir}/index`);
   const index = parseIndex(before, "sha1");

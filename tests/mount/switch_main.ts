@@ -66,6 +66,7 @@ if (import.meta.main) {
   const source = {
     dir: userGitDirOf(record, layout),
     viewDir: layout.repo(id).viewDir,
+    storeGitDir: layout.store(record.storeId).gitDir,
     objectFormat,
   };
   const handle = async ({ from, to, token }: SwitchRequestJson): Promise<SwitchedJson> => {
