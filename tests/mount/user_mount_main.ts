@@ -4,7 +4,8 @@ import { detachMount, effectiveGid, effectiveUid, mountFuse } from "../../src/sy
 
 const [mountPoint = ""] = Deno.args;
 const [uid, gid] = [effectiveUid(), effectiveGid()];
-const { byHelper, allowsOthers } = mountFuse({ mountPoint, source: "a,b\\c d", uid, gid });
+const options = { mountPoint, source: "a,b\\c d", readOnly: false, uid, gid };
+const { byHelper, allowsOthers } = mountFuse(options);
 console.log(JSON.stringify({ byHelper, allowsOthers }));
 const lines = Deno.stdin.readable.getReader();
 await lines.read();
