@@ -13,6 +13,7 @@ const MOUNT = {
   gid: 0,
   xattrs: false,
   requiredCommit: null,
+  tokenFile: null,
   ownerGiven: false,
   wait: "tree",
 };

@@ -11,13 +11,14 @@ export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
 
 /** What both verbs say of what is to be acquired. */
 export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
-  const { branch, depth, requiredCommit, uid, gid, xattrs } = params;
+  const { branch, depth, requiredCommit, tokenFile, uid, gid, xattrs } = params;
   const { refreshSeconds: remoteRefreshSeconds = DEFAULT_REFRESH_SECONDS } = params;
   return {
     branch,
     depth,
     requiredCommitOid: requiredCommit,
     remoteRefreshSeconds,
+    tokenFile,
     uid,
     gid,
     xattrs,

@@ -23,6 +23,7 @@ function preparationOn(ground: Ground, remote: string): Preparation {
     gid: Deno.gid() as number,
     xattrs: false,
     remoteRefreshSeconds: 30,
+    tokenFile: null,
     wanted: "mounted",
     askedAt: "2026-01-02T03:04:05.000Z",
     error: null,

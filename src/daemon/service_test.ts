@@ -113,6 +113,7 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
             branch: null,
             depth: null,
             requiredCommit: null,
+            tokenFile: null,
             uid: Deno.uid() as number,
             gid: Deno.gid() as number,
             xattrs: false,

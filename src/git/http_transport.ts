@@ -23,6 +23,9 @@ export interface PostOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** The server wants a login, or another one. */
+export class LoginRefused extends ProtocolError {}
+
 /** How often is looked for silence. */
 const LOOK_MS = 1_000;
 
@@ -80,6 +83,7 @@ function checkAnswer({ status, headers, body }: Response): void {
   body?.cancel().catch(() => {
     // It has failed already.
   });
+  if (status === 401) throw new LoginRefused("HTTP status 401");
   throw new ProtocolError(status === 200 ? "an answer of another type" : `HTTP status ${status}`);
 }
 

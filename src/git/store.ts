@@ -308,6 +308,7 @@ function transferOptions(
 ): TransferOptions {
   const { onAsked } = request;
   return {
+    remoteUrl: request.remoteUrl,
     logins,
     packDir: `${gitDir}/objects/pack`,
     config: FETCH_CONFIG,

@@ -35,7 +35,9 @@ async function served(body: (daemon: GitDaemon, dir: string) => Promise<void>): 
 
 function clone(daemon: GitDaemon, dir: string, clock: Clock) {
   const target = `${dir}/clone`;
-  return runTransfer(["clone", "--bare", "--progress", daemon.url("remote.git"), target], {
+  const remoteUrl = daemon.url("remote.git");
+  return runTransfer(["clone", "--bare", "--progress", remoteUrl, target], {
+    remoteUrl,
     packDir: `${target}/objects/pack`,
     clock,
   });
@@ -57,7 +59,10 @@ Deno.test("a git:// server that says nothing is given up, as a network that fail
     daemon.set({ silent: true });
     await assert.rejects(clone(daemon, dir, HURRIED), isStall);
     await assert.rejects(
-      runTransfer(["ls-remote", daemon.url("remote.git")], { clock: HURRIED }),
+      runTransfer(["ls-remote", daemon.url("remote.git")], {
+        remoteUrl: daemon.url("remote.git"),
+        clock: HURRIED,
+      }),
       isStall,
     );
   });
@@ -86,7 +91,9 @@ Deno.test("an ssh that says nothing is given up, and ended", async () => {
       },
     };
     const env = { GIT_SSH_COMMAND: ssh };
-    await assert.rejects(runTransfer(["ls-remote", "ssh://h/x"], { clock, env }), isStall);
+    const remoteUrl = "ssh://h/x";
+    const asking = runTransfer(["ls-remote", remoteUrl], { remoteUrl, clock, env });
+    await assert.rejects(asking, isStall);
     const pid = (await Deno.readTextFile(dir.at("pid"))).trim();
     await waitFor(async () => {
       const { stdout } = await run("ps", ["-o", "stat=", "-p", pid], { okCodes: "any" });
@@ -121,6 +128,7 @@ Deno.test("a transfer that moves is not cut, however long it takes", async () =>
     let progress = 0;
     const target = `${dir}/clone`;
     await runTransfer(["clone", "--bare", "--quiet", daemon.url("remote.git"), target], {
+      remoteUrl: daemon.url("remote.git"),
       packDir: `${target}/objects/pack`,
       clock,
       onProgress: () => progress++,
@@ -136,6 +144,7 @@ Deno.test("an abort is no stall", async () => {
     daemon.set({ silent: true });
     const controller = new AbortController();
     const clone = runTransfer(["clone", "--bare", daemon.url("remote.git"), `${dir}/clone`], {
+      remoteUrl: daemon.url("remote.git"),
       signal: controller.signal,
     });
     controller.abort(new Error("not any more"));
@@ -162,7 +171,7 @@ Deno.test("what git does when all is here has no limit", async () => {
       },
     };
     const args = ["ls-remote", `--upload-pack=${dir.at("bin", "upload")}`, dir.path];
-    await assert.rejects(runTransfer(args, { clock }), (error) => {
+    await assert.rejects(runTransfer(args, { remoteUrl: `file://${dir.path}`, clock }), (error) => {
       assert.ok(error instanceof GitError);
       return !/nothing arrived/.test(error.stderr);
     });

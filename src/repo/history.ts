@@ -123,6 +123,7 @@ async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<st
   const known = await readStoreConfig(store.gitDir);
   const run = {
     gitDir: store.gitDir,
+    remoteUrl: known.remoteUrl,
     logins: loginsOf(known),
     config: FETCH_CONFIG,
     clock: options.clock,

@@ -39,6 +39,7 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     lastFetchAt: null,
     fetchResult: "ok",
     remoteRefreshSeconds: 30,
+    tokenFile: null,
     ...changes,
   };
 }
@@ -99,6 +100,7 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       baseConversion: _______,
       sourceRef: ________,
       requiredCommitOid: _________,
+      tokenFile: __________,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });

@@ -55,4 +55,6 @@ export const REGISTRY_MIGRATIONS = [
      askedAt TEXT NOT NULL,
      error TEXT
    ) STRICT;`,
+  `ALTER TABLE repos ADD COLUMN tokenFile TEXT;
+   ALTER TABLE preparations ADD COLUMN tokenFile TEXT;`,
 ] as const;
