@@ -354,30 +354,36 @@ async function writeAll(
   }
 }
 
-/** Splits at newlines and at the carriage returns of progress. Progress is not kept. */
+/**
+ * Splits at newlines and at the carriage returns of progress, which is not kept. ssh ends its lines
+ * with both.
+ */
 async function readStderr(
   stream: ReadableStream<Uint8Array>,
   onLine: ((line: string) => void) | undefined,
 ): Promise<string> {
   let rest = "";
   let kept = "";
-  const take = (line: string, progress: boolean) => {
+  /** The last one, if it ended with a carriage return. */
+  let progress = "";
+  const take = (line: string, end: string | undefined) => {
     const clean = redact(line.trimEnd());
-    if (clean === "") return;
-    onLine?.(clean);
-    if (!progress) kept = `${kept}${clean}\n`.slice(-STDERR_LIMIT);
+    if (clean !== "") onLine?.(clean);
+    const whole = line === "" && end === "\n" ? progress : clean;
+    progress = end === "\r" ? clean : "";
+    if (end !== "\r" && whole !== "") kept = `${kept}${whole}\n`.slice(-STDERR_LIMIT);
   };
   for await (const text of stream.pipeThrough(new TextDecoderStream())) {
     rest += text;
     for (;;) {
       const end = rest.search(/[\r\n]/);
       if (end < 0) break;
-      take(rest.slice(0, end), rest[end] === "\r");
+      take(rest.slice(0, end), rest[end]);
       rest = rest.slice(end + 1);
     }
     if (rest.length > STDERR_LIMIT) rest = rest.slice(-STDERR_LIMIT);
   }
-  take(rest, false);
+  take(rest, undefined);
   return kept;
 }
 

@@ -376,7 +376,7 @@ export class Hydrator {
       this.#prepareLookahead(batch);
       await fetching;
     } catch (error) {
-      failure = messageOf(error);
+      failure = causeOf(error);
       sizes.clear();
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
       // Lookahead may ask for what a full disk has no room for; who waits asked for less.
@@ -386,7 +386,7 @@ export class Hydrator {
         try {
           take(await source.fetchBlobs(waited.map(({ oid }) => oid), options));
         } catch (again) {
-          failure = messageOf(again);
+          failure = causeOf(again);
         }
       }
     }
@@ -569,6 +569,11 @@ function* sizesOf(
   for (const [i, size] of new Float64Array(sizes).entries()) {
     yield [hexOf(bytes, i * each, each), size];
   }
+}
+
+/** What `status` and the log say. */
+function causeOf(error: unknown): string {
+  return gitFailure("fetch contents", error).message;
 }
 
 /** Whether another form of the request may fare better: not when nobody answers. */
