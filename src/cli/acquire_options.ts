@@ -1,6 +1,6 @@
 /** What `mount` and `add-repo` take about what they acquire, checked before anything is started. */
 
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { checkMountRights } from "../daemon/preflight.ts";
 import { Failure } from "../failure.ts";
 import { parseRemote, remoteWithoutCredentials, urlWithCredentials } from "../git/remote_url.ts";
@@ -29,11 +29,13 @@ export interface AcquireOptions extends OwnerOptions, JsonOption {
   readonly tokenFile?: string;
   readonly depth?: number;
   readonly xattr?: true;
+  readonly umask?: number;
+  readonly readOnly?: true;
 }
 
 export function addAcquireOptions(command: Command): Command {
   command
-    .option("--ref <ref>", "branch, tag or full ref (default: the remote's HEAD)")
+    .option("--ref <ref>", "branch, tag, full ref or commit (default: the remote's HEAD)")
     .addOption(new Option("--branch <branch>", "the same as --ref").conflicts("ref"))
     .option("--require-commit <oid>", "mount nothing but this commit, and keep the base there")
     .option("--depth <n>", "keep the history this shallow", wholeNumber(1))
@@ -46,6 +48,8 @@ export function addAcquireOptions(command: Command): Command {
       "--token-file <path>",
       "file with the token, or user:token, read at each login; -: standard input, read once",
     )
+    .option("--read-only", "nothing can be changed through the mount")
+    .option("--umask <mask>", "permissions that files do not have, e.g. 002 (default: 022)", umask)
     .option("--xattr", "keep extended attributes; each write is dearer with them");
   return addJsonOption(addOwnerOptions(command));
 }
@@ -63,6 +67,15 @@ export interface AcquireParams {
   readonly xattrs: boolean;
   /** Absolute; null: none. */
   readonly tokenFile: string | null;
+  /** Absent: it was not said. */
+  readonly umask?: number;
+  readonly readOnly: boolean;
+}
+
+/** Octal; the owner keeps all: git reads the executable bit from it. */
+function umask(text: string): number {
+  if (/^0*[0-7]{1,2}$/.test(text)) return Number.parseInt(text, 8);
+  throw new InvalidArgumentError("Give octal digits for group and others, from 000 to 077.");
 }
 
 /** All that can be known to be wrong before a daemon is started for it. Throws Failure. */
@@ -88,6 +101,8 @@ export function acquireParams(url: string, options: AcquireOptions): AcquirePara
     ...(options.refresh === undefined ? {} : { refreshSeconds: options.refresh.seconds }),
     ...owner,
     xattrs: options.xattr ?? false,
+    ...(options.umask === undefined ? {} : { umask: options.umask }),
+    readOnly: options.readOnly ?? false,
   };
 }
 

@@ -92,6 +92,7 @@ async function showAll(dir: string, signal: AbortSignal): Promise<void> {
     depth: null,
     requiredCommit: null,
     tokenFile: null,
+    readOnly: false,
     uid: effectiveUid(),
     gid: effectiveGid(),
     xattrs: false,

@@ -43,6 +43,9 @@ const SourceParams = {
   refreshSeconds: v.optional(v.nullable(refreshSeconds)),
   /** What holds the token, and only that; null: none is given. */
   tokenFile: v.optional(v.nullable(absolute), null),
+  /** Permission bits of group and others that files do not have. Absent: it was not said. */
+  umask: v.optional(v.pipe(whole, v.maxValue(0o077))),
+  readOnly: v.optional(v.boolean(), false),
 };
 
 const MountParams = v.strictObject({

@@ -14,6 +14,7 @@ const MOUNT = {
   xattrs: false,
   requiredCommit: null,
   tokenFile: null,
+  readOnly: false,
   ownerGiven: false,
   wait: "tree",
 };

@@ -2,7 +2,7 @@
 
 import type { Params } from "../control/api.ts";
 import { Failure } from "../failure.ts";
-import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "../repo/types.ts";
+import { DEFAULT_REFRESH_SECONDS, DEFAULT_UMASK, type RepoRecord } from "../repo/types.ts";
 
 /** In the order of their names. */
 export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
@@ -11,7 +11,8 @@ export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
 
 /** What both verbs say of what is to be acquired. */
 export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
-  const { branch, depth, requiredCommit, tokenFile, uid, gid, xattrs } = params;
+  const { branch, depth, requiredCommit, tokenFile, uid, gid, xattrs, readOnly } = params;
+  const { umask = DEFAULT_UMASK } = params;
   const { refreshSeconds: remoteRefreshSeconds = DEFAULT_REFRESH_SECONDS } = params;
   return {
     branch,
@@ -22,6 +23,8 @@ export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
     uid,
     gid,
     xattrs,
+    umask,
+    readOnly,
   };
 }
 
@@ -52,12 +55,22 @@ export function refuseOther(record: RepoRecord, params: Params<"mount">, url: st
   if (params.xattrs && !record.xattrs) {
     throw fail(`"${record.name}" is registered there without extended attributes`);
   }
+  if (params.readOnly && !record.readOnly) {
+    throw fail(`"${record.name}" is registered there, and may be written`);
+  }
+  if (params.umask !== undefined && params.umask !== record.umask) {
+    throw fail(`"${record.name}" with umask ${octal(record.umask)} is registered there`);
+  }
   if (params.name !== null && params.name !== record.name) {
     throw fail(`it is registered there as "${record.name}"`);
   }
   if (params.ownerGiven && (params.uid !== record.uid || params.gid !== record.gid)) {
     throw fail(`"${record.name}" for user ${record.uid}, group ${record.gid} is registered there`);
   }
+}
+
+function octal(umask: number): string {
+  return umask.toString(8).padStart(3, "0");
 }
 
 export function baseName(dir: string): string {

@@ -51,6 +51,8 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     uid: 0,
     gid: 0,
     xattrs: false,
+    umask: 0o022,
+    readOnly: false,
     wanted: "mounted",
     history: "fetching",
     acquiredAt: "2026-01-01T00:00:00.000Z",

@@ -227,6 +227,8 @@ export class Mounts {
       basePath: store.basePath,
       overlayDir,
       xattrs: repo.xattrs,
+      umask: repo.umask,
+      readOnly: repo.readOnly,
       // The view's own are those that were imported from the user's git directory.
       packDirs: [store.gitDir, viewDir].map(packDirOf),
       convertedDir,

@@ -152,7 +152,7 @@ export class PreparationTasks {
 
 function requestOf(preparation: Preparation) {
   const { name, remote: url, branch, depth, requiredCommitOid, mountPoint } = preparation;
-  const { uid, gid, xattrs, remoteRefreshSeconds, tokenFile } = preparation;
+  const { uid, gid, xattrs, umask, readOnly, remoteRefreshSeconds, tokenFile } = preparation;
   return {
     name,
     url,
@@ -165,6 +165,8 @@ function requestOf(preparation: Preparation) {
     uid,
     gid,
     xattrs,
+    umask,
+    readOnly,
   };
 }
 

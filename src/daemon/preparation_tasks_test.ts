@@ -22,6 +22,8 @@ function preparationOn(ground: Ground, remote: string): Preparation {
     uid: Deno.uid() as number,
     gid: Deno.gid() as number,
     xattrs: false,
+    umask: 0o022,
+    readOnly: false,
     remoteRefreshSeconds: 30,
     tokenFile: null,
     wanted: "mounted",

@@ -279,7 +279,7 @@ function preparationOf(
   remote: string,
   mountPoint: HostPath,
 ): Preparation {
-  const { name, branch, depth, requiredCommitOid, uid, gid, xattrs } = request;
+  const { name, branch, depth, requiredCommitOid, uid, gid, xattrs, umask, readOnly } = request;
   return {
     id: newRepoId(),
     name,
@@ -292,6 +292,8 @@ function preparationOf(
     uid,
     gid,
     xattrs,
+    umask,
+    readOnly,
     remoteRefreshSeconds: request.remoteRefreshSeconds,
     tokenFile: request.tokenFile,
     wanted: "mounted",

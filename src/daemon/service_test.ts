@@ -114,6 +114,7 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
             depth: null,
             requiredCommit: null,
             tokenFile: null,
+            readOnly: false,
             uid: Deno.uid() as number,
             gid: Deno.gid() as number,
             xattrs: false,

@@ -55,6 +55,8 @@ const ROWS: readonly Row[] = [
       /Remote branch .* not found/,
       /couldn't find remote ref/,
       /invalid refspec/,
+      /not our ref/,
+      /does not allow request for unadvertised object/,
     ),
     cause: "no-branch",
     kind: "failed",

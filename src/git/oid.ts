@@ -18,6 +18,10 @@ export function isOid(text: string): text is Oid {
   return /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(text);
 }
 
+export function formatOf(oid: Oid): ObjectFormat {
+  return oid.length === 2 * OID_BYTES.sha1 ? "sha1" : "sha256";
+}
+
 /** Checks text from a git process. Throws TypeError: git printed something else. */
 export function oid(text: string): Oid {
   if (!isOid(text)) throw new TypeError(`Cannot parse object id ${JSON.stringify(text)}`);

@@ -27,8 +27,8 @@ import {
   removeTree,
   writeFileAtomically,
 } from "./files.ts";
-import { isOid, type ObjectFormat, type Oid, oid } from "./oid.ts";
-import { gitText } from "./process.ts";
+import { formatOf, isOid, type ObjectFormat, type Oid, oid } from "./oid.ts";
+import { GitError, gitText, runGit } from "./process.ts";
 import { parsePackedRefs, readRefs, type Refs } from "./refs.ts";
 import { parseRemote } from "./remote_url.ts";
 import { type Login, runTransfer, type TransferOptions } from "./transfer.ts";
@@ -49,7 +49,7 @@ export interface StoreRequest {
   readonly remoteUrl: string;
   /** Null: those of the store, if it is there, or what git finds by itself. */
   readonly credentials: CredentialSource | null;
-  /** Branch, tag or full ref; null: the remote's HEAD. */
+  /** Branch, tag, full ref or commit; null: the remote's HEAD. */
   readonly branch: string | null;
   readonly depth: number | null;
   /** Folder of the store, which exists. */
@@ -219,8 +219,10 @@ function newGitDirOf(request: StoreRequest): string {
 async function createStore(request: StoreRequest): Promise<StoreState> {
   const gitDir = newGitDirOf(request);
   try {
-    const filtered = await cloneByWireIfPossible(request, gitDir) ??
-      await clone(request, gitDir, { depth: request.depth ?? 1 });
+    const filtered = isClonable(request.branch)
+      ? await cloneByWireIfPossible(request, gitDir) ??
+        await clone(request, gitDir, { depth: request.depth ?? 1 })
+      : await fetchDetached(request, request.branch as string, gitDir);
     const { ref, refs, commitOid } = await readClonedTip(gitDir);
     if (commitOid === null) throw emptyOf(request);
     const { objectFormat } = await readStoreConfig(gitDir);
@@ -301,6 +303,50 @@ async function clone(
   }
 }
 
+/** Whether `git clone --branch` takes it: not a commit, nor a ref that is no branch or tag. */
+function isClonable(source: string | null): boolean {
+  if (source === null) return true;
+  return !isOid(source) && (!source.startsWith("refs/") || /^refs\/(?:heads|tags)\//.test(source));
+}
+
+/** As `clone`, of what that does not take; HEAD is detached there. */
+async function fetchDetached(
+  request: StoreRequest,
+  source: string,
+  gitDir: string,
+  objectFormat: ObjectFormat = isOid(source) ? formatOf(source) : "sha1",
+): Promise<boolean> {
+  const { remoteUrl, credentials, depth } = request;
+  await runGit(["init", "--quiet", "--bare", "--template=", `--object-format=${objectFormat}`], {
+    gitDir,
+    ...signalOf(request),
+  });
+  await writeStoreConfig(gitDir, { remoteUrl, objectFormat, partial: true, credentials: [] });
+  await makeFolder(`${gitDir}/objects/pack`, 0o755);
+  const refspec = isOid(source) ? source : `+${source}:${source}`;
+  const options = { ...transferOptions(request, gitDir, [credentials]), gitDir };
+  const fetch = (deepen: readonly string[]) =>
+    runTransfer(
+      ["fetch", ...fetchOptions(true), "--no-tags", ...deepen, "origin", refspec],
+      options,
+    );
+  try {
+    const { stderr } = await fetch([`--depth=${depth ?? 1}`]).catch((error) => {
+      if (depth !== null || gitCauseOf(error) !== "shallow-unsupported") throw error;
+      return fetch([]);
+    });
+    const run = { gitDir, probe: true, ...signalOf(request) };
+    const commitOid = await gitText(["rev-parse", "--verify", `${source}^{commit}`], run);
+    await writeFileAtomically(`${gitDir}/HEAD`, `${commitOid}\n`, 0o644);
+    return !/filtering not recognized by server/.test(stderr);
+  } catch (error) {
+    const isOther = error instanceof GitError && /mismatched algorithms/.test(error.stderr);
+    if (!isOther || objectFormat === "sha256") throw error;
+    await removeTree(gitDir);
+    return await fetchDetached(request, source, gitDir, "sha256");
+  }
+}
+
 function transferOptions(
   request: StoreRequest,
   gitDir: string,
@@ -356,6 +402,12 @@ function emptyOf(request: StoreRequest): Failure {
 
 function noSuchBranch(request: StoreRequest): Failure {
   const branch = request.branch ?? "HEAD";
+  if (isOid(branch)) {
+    return new Failure(
+      "failed",
+      `Cannot mount ${request.remoteUrl}: it does not have, or does not give, the commit ${branch}`,
+    );
+  }
   return new Failure(
     "failed",
     `Cannot mount ${request.remoteUrl}: it has no branch or tag "${branch}"; see \`git ls-remote ${request.remoteUrl}\``,
@@ -443,6 +495,7 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
 /** What the remote has now: two requests at an http server. */
 async function askTip(request: StoreRequest, transfer: TransferOptions): Promise<RemoteTip> {
   const { branch } = request;
+  if (branch !== null && isOid(branch)) return { fullRef: null, oid: branch, remoteHead: null };
   const wanted = branch === null ? [] : candidates(branch);
   const args = ["ls-remote", "--symref", "origin", "HEAD", ...wanted];
   const { stdout } = await runTransfer(args, transfer);
@@ -486,7 +539,8 @@ async function fetchTip(
 ): Promise<void> {
   const shallow = await isShallow(request.gitDir);
   const depth = shallow && request.mayDeepen ? [`--depth=${request.depth ?? 1}`] : [];
-  const source = tip.fullRef ?? "HEAD";
+  const { branch } = request;
+  const source = tip.fullRef ?? (branch !== null && isOid(branch) ? branch : "HEAD");
   const fetch = async (refspec: string) => {
     const args = ["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec];
     await runTransfer(args, transfer);

@@ -19,6 +19,9 @@ export interface MountConfig {
   readonly overlayDir: string;
   /** Keep extended attributes. */
   readonly xattrs: boolean;
+  /** Permission bits of group and others that what is untouched does not have. */
+  readonly umask: number;
+  readonly readOnly: boolean;
   /** Where packs are: `objects/pack` of the store and of the view. */
   readonly packDirs: readonly string[];
   /** Folder of what was converted for this mount (src/repo/converter.ts). */

@@ -209,10 +209,11 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
   tell({ kind: "unmounted", cause });
 }
 
-function gateOf({ uid, gid, xattrs, stateRoot }: MountConfig): Gate {
+function gateOf({ uid, gid, umask, xattrs, stateRoot }: MountConfig): Gate {
   return new Gate({
     uid,
     gid,
+    umask,
     hasXattrs: xattrs,
     timeSeconds: Math.floor(Date.now() / 1000),
     statfs: () => statfsOf(stateRoot),
@@ -249,6 +250,7 @@ function filesystemOf(
     overlay,
     ...loop,
     xattrs: config.xattrs,
+    umask: config.umask,
     rootTreeId: tree.rootTreeId,
     timeSeconds: tree.baseTimeSeconds,
     uid: config.uid,

@@ -77,6 +77,10 @@ export interface AcquireRequest {
   readonly gid: number;
   /** Keep extended attributes. */
   readonly xattrs: boolean;
+  /** Permission bits that files which nobody has changed do not have: of group and others. */
+  readonly umask: number;
+  /** Nothing can be changed through the mount. */
+  readonly readOnly: boolean;
 }
 
 export type AcquirePhase = "check" | "fetch" | "prepare";
@@ -436,6 +440,8 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     uid: request.uid,
     gid: request.gid,
     xattrs: request.xattrs,
+    umask: request.umask,
+    readOnly: request.readOnly,
     wanted: "mounted",
     history: complete ? "full" : request.depth === null ? "fetching" : "shallow",
     acquiredAt: time,

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { startGitDaemon } from "../../tests/support/git_daemon.ts";
 import { systemClock } from "../clock.ts";
 import { Failure } from "../failure.ts";
+import type { Oid } from "../git/oid.ts";
 import { fileUrlOf } from "../git/remote_url.ts";
 import { aheadBehind, readHead } from "../git/user_git_dir.ts";
 import { fetchHistory } from "./history.ts";
@@ -203,6 +204,57 @@ Deno.test("acquire: --depth has a store of its own and stays shallow", async () 
   });
 });
 
+Deno.test("acquire: a commit, a ref of another kind and a tag are mounted detached", async () => {
+  for (const objectFormat of ["sha1", "sha256"] as const) {
+    await onGround(async (ground) => {
+      const remote = await ground.makeRemote({ objectFormat });
+      // On no branch.
+      await ground.git(remote, "checkout", "-q", "--detach");
+      await ground.git(remote, "commit", "-q", "--allow-empty", "-m", "aside");
+      await ground.git(remote, "update-ref", "refs/pull/5/head", "HEAD");
+      await ground.git(remote, "checkout", "-q", "main");
+      const oidOf = async (rev: string) => (await ground.git(remote, "rev-parse", rev)).trim();
+      const aside = await oidOf("refs/pull/5/head");
+      const cases: [string, string, string][] = [
+        [aside, aside, aside],
+        ["refs/pull/5/head", "refs/pull/5/head", aside],
+        ["v1", "refs/tags/v1", await oidOf("v1^{commit}")],
+        ["refs/tags/light", "refs/tags/light", await oidOf("light")],
+      ];
+      // A store of its own each, and one that is there.
+      for (const depth of [2, null]) {
+        for (const [branch, sourceRef, commit] of cases) {
+          const record = await ground.add(remote, { branch, depth });
+          assert.deepEqual(
+            [record.ref, record.sourceRef, record.baseCommitOid, record.objectFormat],
+            [null, sourceRef, commit, objectFormat],
+          );
+          const tree = await ground.workTreeOf(record);
+          assert.equal(await ground.git(tree, "rev-parse", "HEAD"), `${commit}\n`);
+          assert.equal(await ground.git(tree, "status", "--porcelain"), "");
+        }
+      }
+      const [record] = ground.registry.all().filter(({ sourceRef, depth }) =>
+        sourceRef === aside && depth === null
+      );
+      assert.ok(record !== undefined);
+      const result = await fetchHistory(record, ground.layout, {
+        repos: () => ground.registry.byStore(record.storeId),
+      });
+      assert.deepEqual([result.fetchResult, result.history], ["ok", "full"]);
+      const tree = `${ground.dir}/tree-${record.id}`;
+      assert.equal(await ground.git(tree, "log", "--format=%s"), "aside\nthree\ntwo\none\n");
+      // Gone at the remote: the rest comes all the same.
+      await ground.git(remote, "update-ref", "-d", "refs/pull/5/head");
+      assert.equal((await fetchHistory(record, ground.layout)).fetchResult, "ok");
+      const none = "0".repeat(aside.length - 1) + "1";
+      const failure = await failureOf(ground.add(remote, { branch: none }));
+      assert.match(failure.message, /does not have, or does not give, the commit 0+1/);
+      await failureOf(ground.add(remote, { branch: "refs/pull/6/head", depth: 3 }));
+    });
+  }
+});
+
 Deno.test("acquire: a server without filters sends all blobs", async () => {
   await onGround(async (ground) => {
     const remote = await ground.makeRemote({ filter: false });
@@ -239,6 +291,36 @@ Deno.test("acquire: bad remotes fail in one line and leave nothing", async () =>
     }
     assert.deepEqual(leftovers(await listTree(ground.layout.stateRoot)), []);
     assert.deepEqual(ground.registry.all(), []);
+  });
+});
+
+Deno.test("acquire: another commit than the required one is refused, and nothing is left", async () => {
+  await onGround(async (ground) => {
+    const remote = await ground.makeRemote();
+    const oidOf = async (rev: string) => (await ground.git(remote, "rev-parse", rev)).trim() as Oid;
+    const [last, first] = [await oidOf("main"), await oidOf("v1^{commit}")];
+    const failure = await failureOf(ground.add(remote, { requiredCommitOid: first }));
+    assert.equal(failure.kind, "failed");
+    assert.ok(failure.message.includes(first) && failure.message.includes(last));
+    assert.deepEqual(leftovers(await listTree(ground.layout.stateRoot)), []);
+    const record = await ground.add(remote, { requiredCommitOid: last });
+    assert.equal(ground.registry.byId(record.id)?.requiredCommitOid, last);
+    // An annotated tag is at a commit too.
+    await ground.add(remote, { branch: "v1", requiredCommitOid: first });
+    const before = await listTree(ground.layout.stateRoot);
+    await failureOf(ground.add(remote, { requiredCommitOid: first }));
+    assert.deepEqual(await listTree(ground.layout.stateRoot), before);
+  });
+});
+
+Deno.test("acquire: what takes longer than the limit is undone", async () => {
+  await onGround(async (ground) => {
+    await ground.makeRemote({ name: "remote" });
+    await using daemon = startGitDaemon(ground.dir);
+    daemon.set({ silent: true });
+    const failure = await failureOf(ground.add(daemon.url("remote"), {}, { limitMs: 200 }));
+    assert.match(failure.message, /^Cannot prepare "repo\d+": it was not done within/);
+    assert.deepEqual(leftovers(await listTree(ground.layout.stateRoot)), []);
   });
 });
 

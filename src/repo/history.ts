@@ -10,7 +10,7 @@
 
 import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
-import { gitFailure } from "../git/errors.ts";
+import { gitCauseOf, gitFailure } from "../git/errors.ts";
 import { readTextIfExists, removeIfExists, writeFileAtomically } from "../git/files.ts";
 import {
   FETCH_CONFIG,
@@ -23,6 +23,7 @@ import {
   readStoreConfig,
   type TransferProgress,
 } from "../git/store.ts";
+import { isOid } from "../git/oid.ts";
 import { runTransfer } from "../git/transfer.ts";
 import type { Layout, StoreLayout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
@@ -68,7 +69,7 @@ export async function fetchHistory(
   try {
     await cleanUp(store);
     const before = await trackingOf(repos(), layout);
-    const remoteHead = await fetchAll(store, options);
+    const remoteHead = await fetchWith(otherSources(repos()), store, options);
     await writeFileAtomically(store.historyFullPath, "", 0o644);
     const whole = repos().filter((repo) => repo.depth === null);
     const { unpublished } = await publish(whole, layout, { before, remoteHead });
@@ -118,8 +119,32 @@ export async function cleanUp(store: StoreLayout): Promise<void> {
   }
 }
 
+/** What was mounted and may be on no branch and no tag: commits, and refs of another kind. */
+function otherSources(repos: readonly RepoRecord[]): string[] {
+  const sources = repos.map(({ sourceRef }) => sourceRef);
+  return sources.filter((ref) => isOid(ref) || /^refs\/(?!heads\/|tags\/)/.test(ref));
+}
+
+/** As fetchAll; what has gone of `others` at the remote keeps nothing from the rest. */
+async function fetchWith(
+  others: readonly string[],
+  store: StoreLayout,
+  options: HistoryOptions,
+): Promise<string | null> {
+  try {
+    return await fetchAll(store, others.map((ref) => isOid(ref) ? ref : `+${ref}:${ref}`), options);
+  } catch (error) {
+    if (others.length === 0 || gitCauseOf(error) !== "no-branch") throw error;
+    return await fetchAll(store, [], options);
+  }
+}
+
 /** Returns the branch that the remote's HEAD names, null when it names none. */
-async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<string | null> {
+async function fetchAll(
+  store: StoreLayout,
+  refspecs: readonly string[],
+  options: HistoryOptions,
+): Promise<string | null> {
   const known = await readStoreConfig(store.gitDir);
   const run = {
     gitDir: store.gitDir,
@@ -143,6 +168,7 @@ async function fetchAll(store: StoreLayout, options: HistoryOptions): Promise<st
       "origin",
       "+refs/heads/*:refs/heads/*",
       "+refs/tags/*:refs/tags/*",
+      ...refspecs,
     ], {
       ...run,
       packDir: `${store.gitDir}/objects/pack`,

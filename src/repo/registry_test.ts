@@ -33,6 +33,8 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     uid: 0,
     gid: 0,
     xattrs: false,
+    umask: 0o022,
+    readOnly: false,
     wanted: "mounted",
     history: "fetching",
     acquiredAt: "2024-01-01T00:00:00.000Z",
@@ -100,7 +102,9 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       baseConversion: _______,
       sourceRef: ________,
       requiredCommitOid: _________,
-      tokenFile: __________,
+      umask: __________,
+      readOnly: ___________,
+      tokenFile: ____________,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });

@@ -55,6 +55,11 @@ export const REGISTRY_MIGRATIONS = [
      askedAt TEXT NOT NULL,
      error TEXT
    ) STRICT;`,
+  // 18 is 022.
+  `ALTER TABLE repos ADD COLUMN umask INTEGER NOT NULL DEFAULT 18;
+   ALTER TABLE repos ADD COLUMN readOnly INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE preparations ADD COLUMN umask INTEGER NOT NULL DEFAULT 18;
+   ALTER TABLE preparations ADD COLUMN readOnly INTEGER NOT NULL DEFAULT 0;`,
   `ALTER TABLE repos ADD COLUMN tokenFile TEXT;
    ALTER TABLE preparations ADD COLUMN tokenFile TEXT;`,
 ] as const;

@@ -109,6 +109,8 @@ class TestGround implements Ground {
       uid: Deno.uid() as number,
       gid: Deno.gid() as number,
       xattrs: false,
+      umask: 0o022,
+      readOnly: false,
       ...request,
     }, {
       layout: this.layout,

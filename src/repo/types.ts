@@ -4,6 +4,8 @@ import type { BaseId } from "../git/base_id.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
 
+export const DEFAULT_UMASK = 0o022;
+
 /** As in the model, cloudflare/artifact-fs. */
 export const DEFAULT_REFRESH_SECONDS = 30;
 
@@ -46,6 +48,10 @@ export interface RepoRecord {
   readonly gid: number;
   /** Keep extended attributes. */
   readonly xattrs: boolean;
+  /** Permission bits that files which nobody has changed do not have: of group and others. */
+  readonly umask: number;
+  /** Nothing can be changed through the mount. */
+  readonly readOnly: boolean;
   /** Whether a daemon start mounts it. */
   readonly wanted: "mounted" | "unmounted";
   readonly history: "fetching" | "full" | "shallow";

@@ -8,6 +8,7 @@ import { readProcFile } from "./process.ts";
 /** File system type in /proc/self/mountinfo. */
 export const FS_TYPE = "fuse.afs";
 
+const MS_RDONLY = 1;
 const MS_NOSUID = 2;
 const MS_NODEV = 4;
 /** Of FUSE: whoever waits for a reply gets an error, and no request comes any more. */
@@ -27,6 +28,7 @@ export interface FuseMountOptions {
   readonly mountPoint: string;
   readonly source: string;
   readonly allowOther: boolean;
+  readonly readOnly: boolean;
   readonly uid: number;
   readonly gid: number;
 }
@@ -67,7 +69,7 @@ function mountOn(target: number, options: FuseMountOptions): number {
     cString(options.source),
     cString(`/proc/self/fd/${target}`),
     cString(FS_TYPE),
-    BigInt(MS_NOSUID | MS_NODEV),
+    BigInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0)),
     cString(data),
   );
   if (result !== 0) {

@@ -19,7 +19,7 @@ import {
   type StatFs,
 } from "../fuse/filesystem.ts";
 import { ROOT_INO } from "./ino.ts";
-import { BASE_MODES } from "./view.ts";
+import { baseModes } from "./view.ts";
 
 /** What waits at the gate waits for this. */
 export const GATE_KEY = "gate";
@@ -28,6 +28,7 @@ const ROOT_NODE = 1;
 export interface GateOptions {
   readonly uid: number;
   readonly gid: number;
+  readonly umask: number;
   /** As the repository will have it: what the kernel learns of it is for good. */
   readonly hasXattrs: boolean;
   /** Times of the directory, seconds since 1970. */
@@ -48,10 +49,10 @@ export class Gate implements Filesystem {
   /** The kernel asks again next time: the repository's root looks otherwise. */
   getattr(nodeid: number): Attributes {
     if (nodeid !== ROOT_NODE) return this.#wait();
-    const { uid, gid, timeSeconds } = this.#options;
+    const { uid, gid, umask, timeSeconds } = this.#options;
     const attr = newAttr();
     attr.ino = ROOT_INO;
-    attr.mode = BASE_MODES.directory;
+    attr.mode = baseModes(umask).directory;
     attr.nlink = 2;
     attr.uid = uid;
     attr.gid = gid;

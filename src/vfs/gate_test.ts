@@ -11,6 +11,7 @@ function gate(): Gate {
   return new Gate({
     uid: 7,
     gid: 8,
+    umask: 0o022,
     hasXattrs: true,
     timeSeconds: 1000,
     statfs: () => ({

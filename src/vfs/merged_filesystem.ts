@@ -33,7 +33,7 @@ import { waitKey } from "./objects.ts";
 import type { MergedEntry } from "./overlay_entries.ts";
 import { type DifferingFiles, Rebase } from "./rebase.ts";
 import { Switch, type SwitchedTree, type SwitchRequest } from "./switch.ts";
-import { BASE_MODES, GITFILE_NAME, type Merged, View, type ViewOptions } from "./view.ts";
+import { GITFILE_NAME, type Merged, View, type ViewOptions } from "./view.ts";
 import { Xattrs } from "./xattrs.ts";
 
 const COOKIE_DOT = 1;
@@ -229,20 +229,20 @@ export class MergedFilesystem implements Filesystem {
   }
 
   readdir(nodeid: number, offset: number, sink: DirentSink): void {
-    const { nodes } = this.#view;
+    const { nodes, modes } = this.#view;
     this.#list(nodeid, offset, {
       addDot: (name, ino, cookie) => sink.add(name, ino, DT_DIR, cookie),
       add(parent, name, entry, cookie) {
         if (entry === "gitfile") {
           const ino = nodes.childIno(parent, name, "gitfile", NO_OID);
-          return sink.add(name, ino, typeOf(BASE_MODES.gitfile), cookie);
+          return sink.add(name, ino, typeOf(modes.gitfile), cookie);
         }
         if (entry.from === "overlay") {
           return sink.add(name, entry.ino, typeOf(entry.mode), cookie);
         }
         const { kind, oid } = entry.entry;
         const ino = nodes.childIno(parent, name, kind, oid);
-        return sink.add(name, ino, typeOf(BASE_MODES[kind]), cookie);
+        return sink.add(name, ino, typeOf(modes[kind]), cookie);
       },
     });
   }

@@ -16,7 +16,7 @@ import { Change } from "./change.ts";
 import { S_ISGID } from "./modes.ts";
 import type { Node } from "./node_table.ts";
 import { isDirectoryEntry, type MergedEntry, OverlayEntries } from "./overlay_entries.ts";
-import { BASE_MODES, type View } from "./view.ts";
+import type { View } from "./view.ts";
 
 interface Making {
   readonly mode: number;
@@ -263,7 +263,7 @@ export class Names {
 
   #newInode(parent: Node, making: Making, { time }: Change): Inode {
     const { mode, rdev = 0, target = null, caller } = making;
-    const parentMode = parent.inode?.mode ?? BASE_MODES[parent.kind];
+    const parentMode = parent.inode?.mode ?? this.#view.modes[parent.kind];
     // A setgid directory hands on its group, and to directories that bit too (inode_init_owner).
     const inherits = (parentMode & S_ISGID) !== 0;
     const { seconds, nanoseconds } = time;

@@ -38,7 +38,7 @@ import { differs } from "./changes.ts";
 import type { BaseEntry, Directory } from "./directory.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { type MergedEntry, mergedEntry, OverlayEntries } from "./overlay_entries.ts";
-import { BASE_MODES, ctimeOf, isLater, type View } from "./view.ts";
+import { ctimeOf, isLater, type View } from "./view.ts";
 
 export interface SwitchRequest {
   /** Root trees. */
@@ -324,7 +324,7 @@ export class Switch {
   /** A file, a link, or a directory with all that is in it. */
   #make(plan: DirectoryPlan, entry: BaseEntry, path: RepoPath): void {
     const ino = this.#makeBelow(plan.row.ino, entry, path);
-    plan.names.push({ name: entry.name, ino, mode: BASE_MODES[entry.kind] });
+    plan.names.push({ name: entry.name, ino, mode: this.#view.modes[entry.kind] });
     plan.changed = true;
     this.#staleNames.push({ parent: plan.node, name: entry.name });
   }
@@ -425,7 +425,7 @@ export class Switch {
     const { seconds, nanoseconds } = time;
     return {
       ino,
-      mode: BASE_MODES[kind],
+      mode: this.#view.modes[kind],
       uid,
       gid,
       rdev: 0,

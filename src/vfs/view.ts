@@ -31,17 +31,25 @@ export const GITFILE_NAME = ".git" as Name;
 const TTL_MS = 86_400_000;
 const BLOCK_BYTES = 512;
 
-export const BASE_MODES: Readonly<Record<NodeKind, number>> = {
-  file: 0o100644,
-  executable: 0o100755,
-  symlink: 0o120777,
-  directory: 0o040755,
-  gitlink: 0o040755,
-  gitfile: 0o100644,
-  monitor: 0o040555,
-  answer: 0o100444,
-  special: 0,
-};
+export type BaseModes = Readonly<Record<NodeKind, number>>;
+
+/** Of what is untouched: as who checks out with this umask would have it. */
+export function baseModes(umask: number): BaseModes {
+  const file = 0o100666 & ~umask;
+  const executable = 0o100777 & ~umask;
+  const directory = 0o040777 & ~umask;
+  return {
+    file,
+    executable,
+    symlink: 0o120777,
+    directory,
+    gitlink: directory,
+    gitfile: file,
+    monitor: 0o040555,
+    answer: 0o100444,
+    special: 0,
+  };
+}
 
 export interface ViewOptions {
   readonly objects: Objects;
@@ -52,6 +60,8 @@ export interface ViewOptions {
   /** Owner of everything untouched. */
   readonly uid: number;
   readonly gid: number;
+  /** Permission bits of group and others that what is untouched does not have. */
+  readonly umask: number;
   /** Content of `.git`. */
   readonly gitfile: Uint8Array<ArrayBuffer>;
   /** The directory at the root that git's file monitor is asked in. */
@@ -77,6 +87,7 @@ export class View {
   readonly objects: Objects;
   readonly overlay: Overlay;
   readonly nodes: NodeTable;
+  readonly modes: BaseModes;
   readonly monitor: Monitor;
   /** What files of the file monitor hold. */
   readonly answers = new Map<Node, Uint8Array<ArrayBuffer>>();
@@ -87,6 +98,7 @@ export class View {
     this.options = options;
     this.#onDrop = onDrop;
     this.objects = options.objects;
+    this.modes = baseModes(options.umask);
     this.overlay = options.overlay;
     this.nodes = new NodeTable(options.rootTreeId, (node) => this.#dropped(node));
     this.monitor = new Monitor(this);
@@ -166,7 +178,7 @@ export class View {
     const taken = this.overlay.store.inode(node.ino) !== null;
     return {
       ino: taken ? this.overlay.allocateIno() : node.ino,
-      mode: BASE_MODES[node.kind],
+      mode: this.modes[node.kind],
       uid,
       gid,
       rdev: 0,
@@ -248,7 +260,7 @@ export class View {
 
   #putUntouched(attr: Attr, node: Node): void {
     const { timeSeconds, uid, gid, gitfile } = this.options;
-    attr.mode = BASE_MODES[node.kind];
+    attr.mode = this.modes[node.kind];
     attr.nlink = node.unlinked ? 0 : 1;
     attr.uid = uid;
     attr.gid = gid;

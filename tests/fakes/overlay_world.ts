@@ -48,6 +48,7 @@ export class OverlayWorld implements Disposable {
       bootId: options.bootId ?? "boot",
     });
     this.filesystem = new MergedFilesystem({
+      umask: 0o022,
       objects: options.objects,
       overlay: options.wrap?.(this.overlay) ?? this.overlay,
       xattrs: options.xattrs ?? false,

@@ -1,4 +1,4 @@
-/** How a repository is acquired: behind the mount, at a required commit, by a network that fails. */
+/** How a repository is acquired: behind the mount, at a required commit, over a bad network. */
 
 import assert from "node:assert/strict";
 import { startGitServer } from "../support/git_server.ts";
@@ -264,3 +264,48 @@ cliTest(
     assert.equal((await afs.statusOf("three")).remoteRefresh, "never");
   },
 );
+
+cliTest("--umask and --read-only: modes as a checkout has them, and no change", async (afs) => {
+  await using world = await serve(afs);
+  const { url } = world;
+  await afs.startDaemon();
+  const script = 'cd "$1" && stat -c "%a %n" . file.txt dir dir/other.txt .git';
+  const modes = async (path: string) =>
+    (await run("sh", ["-c", script, "sh", path])).stdout.split("\n").map((line) =>
+      line.slice(0, 3)
+    );
+  const shared = afs.at("mnt", "shared");
+  await afs.ok(["mount", url, shared, "--umask", "002"]);
+  assert.deepEqual(await modes(shared), ["775", "664", "775", "664", "664", ""]);
+  await run("sh", ["-c", 'umask 002; echo x >> "$1/file.txt"; echo y > "$1/new"', "sh", shared]);
+  assert.match((await run("stat", ["-c", "%a", `${shared}/file.txt`])).stdout, /^664$/m);
+  const status = await git(["-C", shared, "status", "--porcelain"]);
+  assert.equal(status.stdout, " M file.txt\n?? new\n");
+  // What a switch brings has them too.
+  await git(["-C", shared, "checkout", "-q", "--", "file.txt"]);
+  await afs.ok(["switch", "feature", shared]);
+  assert.match((await run("stat", ["-c", "%a", `${shared}/file.txt`])).stdout, /^664$/m);
+  await afs.fails(["mount", url, shared, "--umask", "077"], 6, /with umask 002 is registered/);
+
+  const closed = afs.at("mnt", "closed");
+  await afs.ok(["mount", url, closed, "--umask", "77", "--read-only"]);
+  assert.deepEqual(await modes(closed), ["700", "600", "700", "600", "600", ""]);
+  for (const change of ["echo x >> file.txt", "touch new", "rm file.txt", "chmod 777 dir"]) {
+    const failed = await run("sh", ["-c", `cd "$1" && ${change}`, "sh", closed], {
+      okCodes: "any",
+    });
+    assert.notEqual(failed.code, 0, change);
+    assert.match(failed.stderr, /Read-only file system/, change);
+  }
+  assert.equal((await git(["-C", closed, "status", "--porcelain"])).stdout, "");
+  await git(["-C", closed, "branch", "mine"]);
+  await afs.ok(["switch", "feature", closed]);
+  assert.equal((await run("cat", [`${closed}/file.txt`])).stdout, "content 1\n");
+  await afs.ok(["remount", closed]);
+  assert.notEqual((await run("touch", [`${closed}/new`], { okCodes: "any" })).code, 0);
+  await afs.fails(["mount", url, shared, "--read-only"], 6, /may be written/);
+  await afs.run(["mount", url, afs.at("mnt", "x"), "--umask", "777"]).then(({ code, stderr }) => {
+    assert.equal(code, 129, stderr);
+    assert.match(stderr, /from 000 to 077/);
+  });
+});

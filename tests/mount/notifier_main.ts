@@ -52,6 +52,8 @@ if (import.meta.main) {
       basePath,
       overlayDir: `${dir}/overlay`,
       xattrs: false,
+      umask: 0o022,
+      readOnly: false,
       packDirs: [`${dir}/packs`],
       convertedDir: `${dir}/converted`,
       contextsPath: `${dir}/contexts.sqlite`,
