@@ -1,7 +1,7 @@
 /**
  * The one place where a secret is kept: a file of the mount's owner (0600) in git's credential
- * format. Configuration names its path only, through a helper that prints it. Where the secret is in
- * a token file of somebody else, a link to that has the place of ours (token_file.ts).
+ * format. Configuration names its path only, through a helper that prints it. Where the secret is
+ * in a token file of somebody else, a link to that has the place of ours (token_file.ts).
  *
  * Invariants
  *  1. The helper list is reset before ours, so that no other helper ever stores our secret.

@@ -179,8 +179,8 @@ export function readVariable(name: string): string | undefined {
 function environmentOf(options: GitOptions): Record<string, string> {
   return {
     GIT_TERMINAL_PROMPT: "0",
-    // One that the environment names answers by itself; those that configuration or SSH_ASKPASS name
-    // are mostly windows of a desktop.
+    // One that the environment names answers by itself; those that configuration or SSH_ASKPASS
+    // name are mostly windows of a desktop.
     ...(readVariable("GIT_ASKPASS") === undefined ? NO_ASKPASS : {}),
     GIT_OPTIONAL_LOCKS: "0",
     LC_ALL: "C",

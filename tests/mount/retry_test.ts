@@ -1,4 +1,4 @@
-/** What is tried again when a repository is acquired, and what is not; by requests at the server. */
+/** What is tried again when a repository is acquired, and what is not; by requests. */
 
 import assert from "node:assert/strict";
 import { startGitServer } from "../support/git_server.ts";

@@ -164,8 +164,13 @@ for (const way of WAYS) {
         return (await afs.run(args, input)).code;
       }
       const params = { url, dir: afs.at(name), name, branch: null, depth: null };
-      const owner = { uid: 0, gid: 0, xattrs: false, requiredCommit: null, ownerGiven: false };
-      const more = { refreshSeconds: null, tokenFile: null, wait: "history" } as const;
+      const owner = { uid: 0, gid: 0, xattrs: false, readOnly: false, ownerGiven: false };
+      const more = {
+        requiredCommit: null,
+        refreshSeconds: null,
+        tokenFile: null,
+        wait: "history",
+      } as const;
       try {
         const result = await call(afs.socketPath, "mount", { ...params, ...owner, ...more });
         said.push(JSON.stringify(result));

@@ -37,8 +37,8 @@ export interface GitServerSettings {
   /** Invert the byte at this offset of the body of each fetch response; null = none. */
   corruptAtByte: number | null;
   /**
-   * Every request with a login that is not refused is answered with this status, and a text that has
-   * the login in all forms; null = none.
+   * Every request with a login that is not refused is answered with this status, and a text that
+   * has the login in all forms; null = none.
    */
   repeatLogin: number | null;
   /** Every request is answered 302 to this base URL plus its own path and query; null = none. */

@@ -1,4 +1,4 @@
-/** What stands between a client and a server of tests: TLS, and a proxy. Both count, on loopback. */
+/** What stands between a client and a server of tests: TLS, and a proxy. Both count. */
 
 import { run } from "./run.ts";
 
@@ -28,8 +28,8 @@ export function startTls(authority: Authority, targetPort: number): Tunnel {
 }
 
 /**
- * A proxy for http and https (CONNECT). A connection leads to the host of its first request; whoever
- * serves there has to take whole URLs as paths.
+ * A proxy for http and https (CONNECT). A connection leads to the host of its first request;
+ * whoever serves there has to take whole URLs as paths.
  */
 export function startProxy(): Tunnel {
   return new Pipes(Deno.listen({ hostname: "127.0.0.1", port: 0 }), async (client) => {
