@@ -45,8 +45,8 @@ export function parseToken(text: string, from: string): Credentials {
   return { username: line.slice(0, colon), password: line.slice(colon + 1) };
 }
 
-/** Throws Failure (usage). */
-export function readTokenFile(path: string): Credentials {
+/** Null: it is where only git's helper may look (below /dev). Throws Failure (usage). */
+export function readTokenFile(path: string): Credentials | null {
   const from = `the token file ${path}`;
   try {
     if (!Deno.statSync(path).isFile) throw unusable(from, WRONG.notFile);
@@ -54,6 +54,7 @@ export function readTokenFile(path: string): Credentials {
     return parseToken(new TextDecoder().decode(firstBytes(file)), from);
   } catch (error) {
     if (error instanceof Failure) throw error;
+    if (error instanceof Deno.errors.NotCapable) return null;
     if (error instanceof Deno.errors.NotFound) throw unusable(from, WRONG.absent);
     if (error instanceof Deno.errors.PermissionDenied) throw unusable(from, WRONG.unreadable);
     throw unusable(from, messageOf(error));

@@ -30,7 +30,8 @@ export function checkLogin({ url, origin, credentials }: Remote, tokenFile: stri
     new Failure("usage", `Cannot use a token file for ${url}: ${why}`);
   if (credentials !== null) throw refuse("its URL has a login too; give one of them");
   if (origin === null) throw refuse("only http and https take a token");
-  registerLogin(readTokenFile(tokenFile));
+  const login = readTokenFile(tokenFile);
+  if (login !== null) registerLogin(login);
 }
 
 /** Null: none was given. Throws as checkLogin. */

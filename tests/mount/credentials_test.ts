@@ -74,6 +74,12 @@ async function assertUsed(afs: Cli, { gitDir }: World): Promise<void> {
   assert.equal(show.stdout, "content 2\n");
 }
 
+async function tempDirIn(dir: string): Promise<{ readonly token: string } & AsyncDisposable> {
+  const path = await Deno.makeTempDir({ dir, prefix: "afs-test-" });
+  const remove = () => Deno.remove(path, { recursive: true });
+  return { token: `${path}/token`, [Symbol.asyncDispose]: remove };
+}
+
 const QUIET = ["--refresh", "never"];
 
 cliTest(
@@ -122,6 +128,15 @@ cliTest("--token-file: a token alone, and what the file may not be", async (afs)
   await afs.fails([...other, server.url("repo", ONE), "m"], 129, /its URL has a login too/);
   await afs.assertNothingLeft();
   await afs.ok([...mount(path), ...QUIET]);
+  assert.equal(await cat(afs, "m/file.txt"), "content 3\n");
+  await afs.ok(["remove-repo", "m"]);
+  // Where the program itself may not look, git does.
+  await using shared = await tempDirIn("/dev/shm");
+  await afs.fails(mount(shared.token), 129, /it is not there/);
+  await Deno.writeTextFile(shared.token, "");
+  await afs.fails(mount(shared.token), 3, /there is no token \(token file .*: it is empty\)/);
+  await Deno.writeTextFile(shared.token, "t0ken");
+  await afs.ok([...mount(shared.token), ...QUIET]);
   assert.equal(await cat(afs, "m/file.txt"), "content 3\n");
 });
 
