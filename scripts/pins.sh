@@ -13,6 +13,9 @@ afs_denort_package_version=0.22.2
 # The esbuild that this version of `deno bundle` runs.
 afs_esbuild_version=0.25.5
 
+# For tests only; scripts/git-lfs builds it.
+afs_git_lfs_version=3.5.1
+
 afs_deno_sha256() {
   case $1 in
     linux-x64) echo e518fbc96877fbc2b37820ec54a02e473166cb25a5d4d627ffde37360fd7d210 ;;

@@ -27,14 +27,15 @@ export async function daemonAnswers(layout: Layout): Promise<boolean> {
 
 /**
  * Makes sure that a daemon answers: two at the same moment start one, since the second finds the
- * lock taken. Returns whether one was started. Throws Failure with the last words of a daemon that
- * died.
+ * lock taken. Returns whether one was started; `onStart` is called before. Throws Failure with the
+ * last words of a daemon that died.
  */
-export async function ensureDaemon(layout: Layout): Promise<boolean> {
+export async function ensureDaemon(layout: Layout, onStart: () => void): Promise<boolean> {
   if (await daemonAnswers(layout)) return false;
   // The daemon needs it, and says so too late for a state root not to be made.
   await gitVersion();
   await makeStateRoot(layout);
+  onStart();
   const until = performance.now() + START_MS;
   let child = startDaemon(layout);
   while (performance.now() < until) {

@@ -140,7 +140,7 @@ async function cleanUp(dir: string): Promise<void> {
   }
   try {
     for (const { mountPoint } of readMountInfo()) {
-      if (mountPoint === `${dir}/demo`) detachMount(mountPoint);
+      if (mountPoint === `${dir}/demo`) await detachMount(mountPoint);
     }
     Deno.removeSync(dir, { recursive: true });
   } catch {

@@ -52,11 +52,17 @@ export async function main(args: readonly string[]): Promise<number> {
       print(await versionText());
       return 0;
     }
-    await program.parseAsync([...args], { from: "user" });
+    await program.parseAsync(helpOfUnknown(program, args) ?? [...args], { from: "user" });
     return 0;
   } catch (error) {
     return report(error);
   }
+}
+
+/** `help NAME` of no command: the name alone, which commander refuses in words; `help help`: help. */
+function helpOfUnknown(program: Command, [help, name]: readonly string[]): string[] | null {
+  if (help !== "help" || name === undefined) return null;
+  return program.commands.some((command) => command.name() === name) ? null : [name];
 }
 
 /** Prints what went wrong; its exit code. */
@@ -98,7 +104,9 @@ export function makeProgram(): Command {
   for (const command of commands) program.addCommand(command);
   for (const command of [program, ...commands]) {
     command.exitOverride().configureOutput({
-      outputError: (text, write) => write(text.replace(/^error: /, "afs: ")),
+      outputError: (text, write) =>
+        // Its guess at what was meant is a line of its own.
+        write(text.replace(/^error: /, "afs: ").replace("\n(", " (")),
     });
   }
   return program;

@@ -33,6 +33,11 @@ type OfflineVerb =
   | "set-refresh"
   | "switch";
 
+/** Verbs of which an interrupted one is undone: what the daemon has begun is waited for. */
+const UNDONE: ReadonlySet<Verb> = new Set(["mount", "remount", "add-repo"]);
+/** Verbs that change nothing. */
+const LOOKING: ReadonlySet<Verb> = new Set(["list-repos", "status"]);
+
 /** A daemon that starts or stops holds the lock without an answer for this long at most. */
 const LOCK_WAIT_MS = 15_000;
 const POLL_MS = 50;
@@ -51,13 +56,13 @@ export class Session {
    * background does so by itself too, later). Throws Failure, Interrupted.
    */
   ask<V extends Verb>(verb: V, params: Params<V>): Promise<Result<V>> {
-    return interruptible(async (signal, onProgress) => {
+    return interruptible(async (turn) => {
       for (let attempt = 1;; attempt++) {
         // Not ended by the signal: what is starting could not be stopped yet.
-        const started = await ensureDaemon(this.layout);
+        const started = await ensureDaemon(this.layout, () => turn.enter("undoable"));
         try {
-          signal.throwIfAborted();
-          return await call(this.layout.socketPath, verb, params, { signal, onProgress });
+          turn.signal.throwIfAborted();
+          return await this.#call(verb, params, turn);
         } catch (error) {
           // It stopped in this moment.
           if (error instanceof NoDaemon && attempt < ASK_TRIES) continue;
@@ -73,9 +78,7 @@ export class Session {
     const until = performance.now() + LOCK_WAIT_MS;
     for (;;) {
       try {
-        return await interruptible((signal, onProgress) =>
-          call(this.layout.socketPath, verb, params, { signal, onProgress })
-        );
+        return await interruptible((turn) => this.#call(verb, params, turn));
       } catch (error) {
         if (!(error instanceof NoDaemon)) throw error;
       }
@@ -90,6 +93,12 @@ export class Session {
       }
       await systemClock.sleep(POLL_MS);
     }
+  }
+
+  #call<V extends Verb>(verb: V, params: Params<V>, turn: Turn): Promise<Result<V>> {
+    const { signal, onProgress } = turn;
+    const onBegun = () => turn.enter(stageOf(verb));
+    return call(this.layout.socketPath, verb, params, { signal, onProgress, onBegun });
   }
 
   /** Null: a daemon has the lock. */
@@ -141,9 +150,10 @@ export class Session {
       if (verb === "unmount" || verb === "remove-repo") {
         // The lock is held here, so whatever is mounted there has no daemon.
         const repos = [...registry.all(), ...registry.preparations.all()];
-        detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
+        await detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
       }
-      return await interruptible((signal, onProgress) => {
+      return await interruptible(({ signal, onProgress, enter }) => {
+        enter(LOOKING.has(verb) ? "asking" : "undoable");
         const serve = service[verb] as unknown as (
           params: Params<V>,
           context: { signal: AbortSignal; onProgress: typeof onProgress },
@@ -185,22 +195,53 @@ function exists(path: string): boolean {
 }
 
 /**
- * Runs something long: shows its progress, and on Ctrl-C waits until it is undone. A second Ctrl-C
- * waits for nothing; the daemon sees the connection end and undoes it all the same.
+ * How far a verb is, which is what an interruption does: "asking", nothing was begun, and it ends;
+ * "undoable", what was begun is undone, and it waits for that; "going on", the daemon does what it
+ * was asked for with or without it, and it ends.
  */
-async function interruptible<T>(
-  work: (signal: AbortSignal, onProgress: ReturnType<typeof progressView>["show"]) => Promise<T>,
-): Promise<T> {
+type Stage = "asking" | "undoable" | "going on";
+
+function stageOf(verb: Verb): Stage {
+  if (LOOKING.has(verb)) return "asking";
+  return UNDONE.has(verb) ? "undoable" : "going on";
+}
+
+/** What can be interrupted. */
+interface Turn {
+  readonly signal: AbortSignal;
+  readonly onProgress: ReturnType<typeof progressView>["show"];
+  readonly enter: (stage: Stage) => void;
+}
+
+/**
+ * Runs something long and shows its progress. Ctrl-C does what the stage says. A second one waits
+ * for nothing; the daemon sees the connection end and undoes it all the same.
+ */
+async function interruptible<T>(work: (turn: Turn) => Promise<T>): Promise<T> {
   const controller = new AbortController();
+  const left = Promise.withResolvers<never>();
+  let stage: Stage = "asking";
+  const view = progressView();
   const onSignal = () => {
     if (controller.signal.aborted) Deno.exit(130);
-    controller.abort(new Interrupted("Cannot go on: interrupted"));
+    const reason = new Interrupted(
+      stage === "going on"
+        ? "Cannot wait any longer: interrupted; the daemon does what it was asked for all the same"
+        : "Cannot go on: interrupted",
+    );
+    controller.abort(reason);
+    if (stage !== "undoable") return left.reject(reason);
+    view.show({ phase: "Undoing it; Ctrl-C again does not wait", percent: null });
   };
-  const view = progressView();
   Deno.addSignalListener("SIGINT", onSignal);
   Deno.addSignalListener("SIGTERM", onSignal);
   try {
-    return await work(controller.signal, (progress) => view.show(progress));
+    const working = work({
+      signal: controller.signal,
+      onProgress: (progress) => view.show(progress),
+      enter: (next) => stage = next,
+    });
+    return await Promise.race([working, left.promise]);
   } catch (error) {
     if (controller.signal.aborted) throw new Interrupted("Interrupted", { cause: error });
     throw error;

@@ -5,6 +5,7 @@
 
 import { Command } from "commander";
 import type { Selector, SwitchResult } from "../control/api.ts";
+import { DaemonEnded } from "../control/client.ts";
 import { Failure } from "../failure.ts";
 import { hostPath } from "./host_paths.ts";
 import {
@@ -48,7 +49,7 @@ async function switchTo(
       `Cannot switch to ${JSON.stringify(target)}: no branch is called so`,
     );
   }
-  const { repo, place } = await placeOf(dir, options);
+  const { repo, name, place } = await placeOf(dir, options);
   // It stays where it is: git writes no file either.
   if (options.create) return await leaveToGit(place, ["-c", target], "no file differs", options);
   const known = target === "-" ? await before(place) : target;
@@ -57,7 +58,9 @@ async function switchTo(
   }
   const committer = await userGitText(place, ["var", "GIT_COMMITTER_IDENT"]);
   const params = { repo, target: known, committer, cwd: cwdIn(place) };
-  const result = await new Session().askOrDo("switch", params);
+  const result = await new Session().askOrDo("switch", params).catch((error) => {
+    throw error instanceof DaemonEnded ? cutShort(name, known) : error;
+  });
   if (result.outcome === "handed-over") {
     const args = await namesBranch(place, known) ? [target] : ["--detach", known];
     return await leaveToGit(place, args, result.reason, options);
@@ -73,7 +76,7 @@ async function switchTo(
 async function placeOf(
   dir: string | undefined,
   options: WhichOptions,
-): Promise<{ repo: Selector; place: string }> {
+): Promise<{ repo: Selector; name: string; place: string }> {
   const named = selectorFrom(dir, options);
   const folder = named?.by === "name" ? null : named?.dir ?? hostPath(".");
   if (folder !== null && !isDirectory(folder)) {
@@ -96,7 +99,18 @@ async function placeOf(
     const why = found.state === "preparing" ? "is being prepared" : "is not mounted";
     throw new Failure("not-mounted", `Cannot switch: ${found.repo} ${why}; see afs status`);
   }
-  return { repo: asked, place: asked.by === "dir" ? asked.dir : found.mountPoint };
+  const place = asked.by === "dir" ? asked.dir : found.mountPoint;
+  return { repo: asked, name: found.repo, place };
+}
+
+/** What a daemon that is killed leaves: src/repo/switch_intent.ts. */
+function cutShort(name: string, target: string): Failure {
+  return new Failure(
+    "fatal",
+    `Cannot tell how the switch ended: the daemon has ended in the middle of it; the work tree is ` +
+      `as before or as ${target} has it, as a whole, with all edits; the next mount of it finishes ` +
+      `the switch or undoes it; run: afs remount --name ${name}`,
+  );
 }
 
 /** The branch that HEAD was on before, or the commit; null: there is none. */

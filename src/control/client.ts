@@ -23,8 +23,17 @@ export class NoDaemon extends Error {
   override readonly name = "NoDaemon";
 }
 
+/** It was killed, or has crashed: what became of the request is not known. */
+export class DaemonEnded extends Failure {
+  constructor() {
+    super("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+  }
+}
+
 export interface CallOptions {
   readonly onProgress?: (progress: Progress) => void;
+  /** The daemon has taken the request, and may do something from here on. */
+  readonly onBegun?: () => void;
   /** Aborted: the daemon is asked to cancel, and the call ends with the daemon's last word. */
   readonly signal?: AbortSignal;
 }
@@ -48,7 +57,7 @@ export async function call<V extends Verb>(
   options.signal?.addEventListener("abort", onAbort, { once: true });
   try {
     const body = JSON.stringify({ version: API_VERSION, operation, params });
-    return parseResult(verb, await exchange(socketPath, verb, body, options.onProgress));
+    return parseResult(verb, await exchange(socketPath, verb, body, options));
   } finally {
     options.signal?.removeEventListener("abort", onAbort);
   }
@@ -59,7 +68,7 @@ async function exchange(
   socketPath: string,
   verb: Verb,
   body: string,
-  onProgress: CallOptions["onProgress"],
+  { onProgress, onBegun }: CallOptions,
 ): Promise<unknown> {
   const bytes = new TextEncoder().encode(body);
   const head = `POST /v1/${verb} HTTP/1.0\r\nHost: afs\r\nContent-Type: application/json\r\n` +
@@ -68,7 +77,7 @@ async function exchange(
   try {
     await writeAll(connection, new TextEncoder().encode(head));
     await writeAll(connection, bytes);
-    for await (const line of answerLines(connection)) {
+    for await (const line of answerLines(connection, onBegun)) {
       const answer = parseLine(line);
       if (answer.kind === "result") return answer.result;
       if (answer.kind === "failure") throw new Failure(answer.failure.kind, answer.failure.message);
@@ -78,7 +87,7 @@ async function exchange(
     // What a connection that breaks throws has no one class.
     if (error instanceof Failure || error instanceof NoDaemon) throw error;
   }
-  throw new Failure("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+  throw new DaemonEnded();
 }
 
 async function connect(socketPath: string): Promise<Deno.UnixConn> {
@@ -95,7 +104,10 @@ async function writeAll(connection: Deno.UnixConn, bytes: Uint8Array): Promise<v
 }
 
 /** The lines of the body; the head is looked at and left out. Throws NoDaemon. */
-async function* answerLines(connection: Deno.UnixConn): AsyncGenerator<string> {
+async function* answerLines(
+  connection: Deno.UnixConn,
+  onBegun: (() => void) | undefined,
+): AsyncGenerator<string> {
   let rest = "";
   let inHead = true;
   for await (const text of connection.readable.pipeThrough(new TextDecoderStream())) {
@@ -107,6 +119,7 @@ async function* answerLines(connection: Deno.UnixConn): AsyncGenerator<string> {
       if (/^HTTP\/1\.\d 503 /.test(rest)) throw new NoDaemon("the daemon is stopping");
       rest = rest.slice(end + 4);
       inHead = false;
+      onBegun?.();
     }
     const lines = rest.split("\n");
     rest = lines.pop() ?? "";

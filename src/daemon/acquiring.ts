@@ -74,6 +74,7 @@ export class Acquiring {
   async acquire(request: AcquireRequest, context: Context): Promise<RepoRecord> {
     const wanted = await checkMountPoint(request.mountPoint, {
       records: [...this.#registry.all(), ...this.#registry.preparations.all()],
+      stateRoot: this.#options.layout.stateRoot,
       isWritable,
     });
     const { live } = this.#options;

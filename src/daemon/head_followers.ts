@@ -22,7 +22,7 @@
 
 import { Failure, messageOf } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
-import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
+import { type HeadTree, importObjects, readHeadTree, treeDifference } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import type { Rebased } from "../mount/messages.ts";
@@ -48,6 +48,7 @@ const SETTLE_MS = 3_000;
 export interface RebasableMounts {
   loadTrees(repoId: string, treeOids: readonly Oid[], from: Oid, to: Oid): Promise<void>;
   rebase(repoId: string, treeId: BaseId): Promise<Rebased>;
+  baseMoved(repoId: string, head: HeadTree): void;
 }
 
 export interface HeadFollowersOptions {
@@ -192,12 +193,14 @@ class HeadFollower {
   /** Throws Failure, GitError. */
   async #follow(record: RepoRecord): Promise<void> {
     const { layout, registry, mounts } = this.#options;
-    const { id, objectFormat, baseTreeOid: from } = record;
+    const { id, storeId, objectFormat, baseTreeOid: from } = record;
+    const { gitDir: storeGitDir } = layout.store(storeId);
     const { userGitDir, viewDir } = layout.repo(id);
     if (isBusy(userGitDir)) return;
     const index = indexStamp(userGitDir);
     const { signal } = this.#stopping;
-    const source = { dir: userGitDirOf(record, layout), viewDir, objectFormat, signal };
+    const dir = userGitDirOf(record, layout);
+    const source = { dir, viewDir, storeGitDir, objectFormat, signal };
     const head = await readHeadTree(source);
     if (head === null) return;
     const { commitOid, treeOid: to } = head;
@@ -225,6 +228,7 @@ class HeadFollower {
     this.#followed = followed;
     if (commitOid === record.baseCommitOid && from === to) return;
     registry.moveBase(record, { commitOid, treeOid: to, ...root });
+    mounts.baseMoved(id, head);
     this.#log.info("Base follows HEAD", {
       repo: record.name,
       commit: commitOid,

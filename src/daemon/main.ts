@@ -15,6 +15,7 @@
  *  2. The working directory is `/`: the daemon keeps no file system busy.
  */
 
+import { systemClock } from "../clock.ts";
 import { ControlServer } from "../control/server.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { gitVersion } from "../git/process.ts";
@@ -44,6 +45,8 @@ export interface DaemonOptions {
 
 /** All that stopping may take. */
 const STOP_MS = 10_000;
+/** What is left of a helper that unmounts is given up after that. */
+const LEAVE_MS = 3_000;
 /** A daemon in the background that is unused at two such looks was started for nothing. */
 const UNUSED_LOOK_MS = 3_000;
 /** How long answers of aborted verbs may take of it. */
@@ -195,12 +198,20 @@ class Daemon {
   }
 
   /** The last way out: no mount may be left dead, whatever hangs. */
-  #leave(why: string): never {
+  async #leave(why: string): Promise<never> {
     this.#log.warning(why);
-    const repos = [...this.#registry.all(), ...this.#registry.preparations.all()];
-    detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
+    await Promise.race([this.#detachAll(), systemClock.sleep(LEAVE_MS)]);
     removeSocket(this.#layout.socketPath);
     Deno.exit(0);
+  }
+
+  async #detachAll(): Promise<void> {
+    try {
+      const repos = [...this.#registry.all(), ...this.#registry.preparations.all()];
+      await detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
+    } catch (error) {
+      this.#log.error("Dead mount is left", { error: messageOf(error) });
+    }
   }
 }
 

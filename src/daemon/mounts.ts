@@ -10,6 +10,7 @@
 import { Bug, Failure } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
 import { pathExists } from "../git/files.ts";
+import type { HeadTree } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import { MountHandle, type MountWant, spawnMountWorker } from "../mount/handle.ts";
@@ -17,9 +18,11 @@ import type { MountCommand, MountTree, Rebased, Switched } from "../mount/messag
 import type { HostPath } from "../path.ts";
 import { Converter, forgetOtherBoots } from "../repo/converter.ts";
 import type { Layout } from "../repo/layout.ts";
+import { userGitDirOf } from "../repo/owner.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { RepoRecord } from "../repo/types.ts";
-import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
+import { detachOurMounts } from "../sys/mod.ts";
+import { BorrowedBlobs } from "./borrowed_blobs.ts";
 import { StoreWorkers } from "./store_workers.ts";
 
 export interface MountsOptions {
@@ -43,6 +46,7 @@ interface Mounted {
   readonly store: StoreWorkers;
   readonly handle: MountHandle;
   readonly converter: Converter;
+  readonly borrowed: BorrowedBlobs;
   /** `unmount` was called. */
   leaving: boolean;
 }
@@ -63,7 +67,7 @@ export class Mounts {
   readonly #stores = new Map<string, StoreWorkers>();
   /** Workers that end; those that come after them use the same folders. */
   readonly #closing = new Map<string, Promise<void>>();
-  /** Converters that end. */
+  /** Converters and importers that end. */
   readonly #ending = new Set<Promise<void>>();
   /** Mounts expected or under way, per store: they keep its workers too. */
   readonly #expected = new Map<string, number>();
@@ -71,6 +75,8 @@ export class Mounts {
   readonly #spares = new Map<string, Worker>();
   readonly #log = logger("mounts");
   #nextMountId = 1;
+  /** It was said that other users see nothing. */
+  #hasSaidPrivate = false;
 
   constructor(options: MountsOptions) {
     this.#options = options;
@@ -149,8 +155,18 @@ export class Mounts {
         },
         onProgress: () => handle.send({ kind: "progress" }),
       });
+      const borrowed = new BorrowedBlobs(
+        {
+          dir: userGitDirOf(record, layout),
+          viewDir,
+          storeGitDir: layout.store(storeId).gitDir,
+          objectFormat: record.objectFormat,
+        },
+        () => handle.send({ kind: "imported" }),
+      );
       const onWant = (want: MountWant) => {
         if (want.kind === "convert") converter.convert(want.ids);
+        else if (want.kind === "borrowed") borrowed.add(want.oid);
         else store.want(mountId, viewDir, want);
       };
       const tree = {
@@ -158,7 +174,8 @@ export class Mounts {
         rootTreeId: record.baseTreeId,
         baseTimeSeconds: record.baseTimeSeconds,
       };
-      const handle: MountHandle = placeholder?.handle ?? this.#open(record, storeId, tree, onWant);
+      const handle: MountHandle = placeholder?.handle ??
+        await this.#open(record, storeId, tree, onWant);
       if (placeholder !== null) placeholder.onWant = onWant;
       // Before it is mounted: somebody may wait in the directory, and ask at once.
       store.attach(
@@ -168,14 +185,14 @@ export class Mounts {
         record.baseTreeOid,
       );
       try {
-        await (placeholder === null ? handle.started() : handle.publish(tree));
+        await (placeholder === null ? this.#started(handle) : handle.publish(tree));
       } catch (error) {
         store.detach(mountId);
-        this.#end(converter);
+        this.#end(converter, borrowed);
         throw error;
       }
       this.#placeholders.delete(record.id);
-      this.#serve({ record, mountId, store, handle, converter, leaving: false });
+      this.#serve({ record, mountId, store, handle, converter, borrowed, leaving: false });
     } finally {
       this.#letGo(storeId);
     }
@@ -185,12 +202,12 @@ export class Mounts {
   async mountPlaceholder(preparation: Preparation, storeId: string): Promise<void> {
     const { id } = preparation;
     const placeholder: Placeholder = {
-      handle: this.#open(preparation, storeId, null, (want) => placeholder.onWant?.(want)),
+      handle: await this.#open(preparation, storeId, null, (want) => placeholder.onWant?.(want)),
       onWant: null,
       leaving: false,
     };
     const { handle } = placeholder;
-    await handle.started();
+    await this.#started(handle);
     this.#placeholders.set(id, placeholder);
     handle.closed.then((cause) => {
       // It has become the repository's mount, which has an end of its own.
@@ -206,17 +223,17 @@ export class Mounts {
   }
 
   /** A mount worker at work; `tree` is null for a placeholder. */
-  #open(
+  async #open(
     repo: RepoRecord | Preparation,
     storeId: string,
     tree: MountTree | null,
     onWant: (want: MountWant) => void,
-  ): MountHandle {
+  ): Promise<MountHandle> {
     const { layout } = this.#options;
     const { overlayDir, convertedDir, contextsPath, viewDir, userGitDir } = layout.repo(repo.id);
     const store = layout.store(storeId);
     // Of a daemon that was killed: nobody answers there any more.
-    detachOurMounts(new Set([repo.mountPoint]));
+    await detachOurMounts(new Set([repo.mountPoint]));
     const worker = this.#spares.get(repo.id) ?? this.#spawnWorker(storeId, repo.id);
     this.#spares.delete(repo.id);
     const config = {
@@ -235,7 +252,6 @@ export class Mounts {
       contextsPath,
       uid: repo.uid,
       gid: repo.gid,
-      allowOther: effectiveUid() === 0,
       userGitDir,
       stateRoot: layout.stateRoot,
     };
@@ -275,6 +291,12 @@ export class Mounts {
     return await this.#find(repoId).handle.switchTo(request);
   }
 
+  /** What `rebase` or `switchTo` has put there is this commit's tree. */
+  baseMoved(repoId: string, { commitOid, treeOid }: HeadTree): void {
+    const mounted = this.#mounted.get(repoId);
+    mounted?.store.move(mounted.mountId, commitOid, treeOid);
+  }
+
   #find(repoId: string): Mounted {
     const mounted = this.#mounted.get(repoId);
     if (mounted === undefined) {
@@ -291,14 +313,24 @@ export class Mounts {
     await Promise.all([...this.#closing.values(), ...this.#ending]);
   }
 
-  /** What it runs ends behind. */
-  #end(converter: Converter): void {
-    const ending = converter.stop().finally(() => this.#ending.delete(ending));
+  async #started(handle: MountHandle): Promise<void> {
+    const { allowsOthers } = await handle.started();
+    if (allowsOthers || this.#hasSaidPrivate) return;
+    this.#hasSaidPrivate = true;
+    this.#log.info("Other users, root too, cannot look into the mounts", {
+      cause: "user_allow_other is not in /etc/fuse.conf",
+    });
+  }
+
+  /** What they run ends behind. */
+  #end(...running: { stop(): Promise<void> }[]): void {
+    const stopped = Promise.all(running.map((each) => each.stop())).then(() => {});
+    const ending = stopped.finally(() => this.#ending.delete(ending));
     this.#ending.add(ending);
   }
 
   #serve(mounted: Mounted): void {
-    const { mountId, record, store, handle, converter } = mounted;
+    const { mountId, record, store, handle, converter, borrowed } = mounted;
     this.#mounted.set(record.id, mounted);
     this.#options.onMounted(record.id);
     this.#options.onChange(record.storeId);
@@ -306,7 +338,7 @@ export class Mounts {
       this.#mounted.delete(record.id);
       this.#options.onClosed(record.id);
       store.detach(mountId);
-      this.#end(converter);
+      this.#end(converter, borrowed);
       this.#closeStoreIfUnused(record.storeId);
       this.#options.onChange(record.storeId);
       if (mounted.leaving) return;

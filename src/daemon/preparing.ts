@@ -81,7 +81,7 @@ export class Preparing {
 
   /** Registers, mounts a placeholder, and starts. Throws Failure; nothing is left then. */
   async add(request: AcquireRequest): Promise<MountResult> {
-    const { registry, mounts } = this.#options;
+    const { layout, registry, mounts } = this.#options;
     const remote = checkSourceRequest(request);
     if (remote.credentials !== null) {
       throw new Failure(
@@ -92,6 +92,7 @@ export class Preparing {
     }
     const { path } = await checkMountPoint(request.mountPoint, {
       records: [...registry.all(), ...registry.preparations.all()],
+      stateRoot: layout.stateRoot,
       isWritable,
     });
     const preparation = preparationOf(request, remote.url, path);
@@ -194,7 +195,8 @@ export class Preparing {
     const { id, mountPoint, name: repo } = preparation;
     if (mounts === null) return;
     const records = [...registry.all(), ...registry.preparations.all()];
-    await checkMountPoint(mountPoint, { records, own: id, isWritable });
+    const { stateRoot } = this.#options.layout;
+    await checkMountPoint(mountPoint, { records, stateRoot, own: id, isWritable });
     const made = await makeMountPoint(mountPoint, ownerOf(preparation));
     try {
       await mounts.mountPlaceholder(preparation, storeIdOfPreparation(preparation));

@@ -29,7 +29,7 @@ import type { Layout } from "../repo/layout.ts";
 import { type RefreshResult, refreshStore } from "../repo/refresh.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
-import { KeyedLock } from "./keyed_lock.ts";
+import { KeyedLock } from "../keyed_lock.ts";
 
 const MAX_RETRY_MS = 300_000;
 const FIRST_RETRY_MS = 2_000;

@@ -40,7 +40,7 @@ import type { Context, Handlers } from "../control/server.ts";
 import { baseName, byName, refuseOther, sourceOf } from "./acquire_params.ts";
 import { Acquiring, makeFolders } from "./acquiring.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
-import { KeyedLock } from "./keyed_lock.ts";
+import { KeyedLock } from "../keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
 import type { RefreshTasks } from "./refresh_tasks.ts";
 import { fetchRepo, setRefresh } from "./refresh_verbs.ts";
@@ -500,6 +500,7 @@ export class Service implements Handlers {
     try {
       await checkMountPoint(mountPoint, {
         records: this.#registry.all(),
+        stateRoot: this.#layout.stateRoot,
         own: record.id,
         isWritable,
       });

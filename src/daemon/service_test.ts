@@ -62,6 +62,8 @@ class FakeMounts implements MountTable {
     return Promise.resolve();
   }
 
+  baseMoved(): void {}
+
   switchTo(): Promise<never> {
     return Promise.reject(new Error("not here"));
   }

@@ -161,6 +161,15 @@ export class StoreWorkers {
     this.#toHydrator({ kind: "attach", mountId, viewDir, commitOid, rootTreeOid });
   }
 
+  /** Another commit's tree is beneath this mount. */
+  move(mountId: number, commitOid: Oid, rootTreeOid: Oid): void {
+    const mount = this.#mounts.get(mountId);
+    if (mount === undefined) return;
+    // The one before may not have been read to its end.
+    this.index(mount.viewDir, rootTreeOid);
+    this.#toHydrator({ kind: "move", mountId, commitOid, rootTreeOid });
+  }
+
   detach(mountId: number): void {
     const mount = this.#mounts.get(mountId);
     if (mount === undefined) return;

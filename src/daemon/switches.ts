@@ -21,7 +21,7 @@
 import { allToTheirEnds } from "../promises.ts";
 import { Failure, messageOf } from "../failure.ts";
 import type { BaseId } from "../git/base_id.ts";
-import { importObjects } from "../git/import.ts";
+import { type HeadTree, importObjects } from "../git/import.ts";
 import { IndexError } from "../git/index_bytes.ts";
 import { GITLINK_MODE, type Index, parseIndex } from "../git/index_file.ts";
 import {
@@ -61,6 +61,7 @@ export interface SwitchableMounts {
     repoId: string,
     change: { readonly from: BaseId; readonly to: BaseId; readonly token: string },
   ): Promise<Switched>;
+  baseMoved(repoId: string, head: HeadTree): void;
 }
 
 export interface SwitchParts {
@@ -199,9 +200,11 @@ class Switch {
   /** Brings what the mount is to show, and only the user's git directory has; what that is. */
   async #bringObjects(): Promise<Root> {
     const { layout } = this.#parts;
-    const { id, objectFormat } = this.#record;
+    const { id, storeId, objectFormat } = this.#record;
     const { dir, changes, head, target } = this.#plan;
-    await importObjects({ dir, viewDir: this.#paths.viewDir, objectFormat }, changes);
+    const { gitDir: storeGitDir } = layout.store(storeId);
+    const { viewDir } = this.#paths;
+    await importObjects({ dir, viewDir, storeGitDir, objectFormat }, changes);
     await this.#parts.mounts.loadTrees(id, changes.treeOids, head.treeOid, target.treeOid);
     const next = { treeOid: target.treeOid, attributes: changes.attributeOids };
     return await rootOfNext(this.#record, next, { layout });
@@ -254,6 +257,7 @@ class Switch {
     this.#hasMoved = true;
     const { commitOid, treeOid } = target;
     this.#parts.registry.moveBase(this.#record, { commitOid, treeOid, ...root });
+    this.#parts.mounts.baseMoved(this.#record.id, { commitOid, treeOid });
     await installIndex(dir);
     await removeIntent(this.#paths);
     this.#log.info("Switched", {

@@ -14,6 +14,7 @@ import type { OwnersGit } from "./attributes.ts";
 import { configText } from "./config_file.ts";
 import { makeFolder, writeFileAtomically } from "./files.ts";
 import { NO_STAT, serializeIndex } from "./index_file.ts";
+import { prepareLfs } from "./lfs.ts";
 import type { ObjectFormat, Oid } from "./oid.ts";
 import { runGit } from "./process.ts";
 import { alternateOf } from "./view.ts";
@@ -38,17 +39,15 @@ const DRIVER_MS = 30 * 60_000;
 const PLAIN_MS = 60_000;
 const TEMPORARY = /^\.merge_file_[A-Za-z0-9]+$/;
 
-/** Makes the git directory. `commitOid`: HEAD, where git-lfs finds `.lfsconfig`. */
+/** Makes the git directory, with a HEAD that has no commit. */
 export async function createCheckoutDir(
   { gitDir, objectFormat, owners }: CheckoutDir,
-  options: { readonly storeGitDir: string; readonly commitOid: Oid },
+  storeGitDir: string,
 ): Promise<void> {
   for (const folder of ["", "/objects", "/objects/info", "/refs", "/info"]) {
     await makeFolder(gitDir + folder, 0o755);
   }
   const config = configText([
-    // The same objects for the owner's git-lfs, unless the owner says otherwise.
-    ["lfs", null, "storage", `${owners.gitDir}/lfs`],
     ["include", null, "path", `${owners.gitDir}/config`],
     ["core", null, "repositoryFormatVersion", objectFormat === "sha1" ? "0" : "1"],
     ["core", null, "bare", "false"],
@@ -56,11 +55,11 @@ export async function createCheckoutDir(
       ? []
       : [["extensions", null, "objectFormat", objectFormat] as const]),
   ]);
-  const objects = [`${options.storeGitDir}/objects`, `${owners.gitDir}/objects`];
+  const objects = [`${storeGitDir}/objects`, `${owners.gitDir}/objects`];
   const alternates = objects.map((path) => `${alternateOf(path)}\n`).join("");
   await writeFileAtomically(`${gitDir}/config`, config, 0o644);
   await writeFileAtomically(`${gitDir}/objects/info/alternates`, alternates, 0o644);
-  await writeFileAtomically(`${gitDir}/HEAD`, `${options.commitOid}\n`, 0o644);
+  await writeFileAtomically(`${gitDir}/HEAD`, "ref: refs/heads/none\n", 0o644);
 }
 
 /**
@@ -92,6 +91,7 @@ export async function checkOut(
   await writeFileAtomically(indexPath, index, 0o644);
   await writeFileAtomically(`${gitDir}/info/attributes`, attributesLine(conversion), 0o644);
   const hasDriver = conversion.filter !== null;
+  if (conversion.filter?.name === "lfs") await prepareLfs(dir, signal);
   const { stdout } = await runGit(["checkout-index", "--temp", "--stdin", "-z"], {
     gitDir,
     workTree: workDir,

@@ -120,7 +120,7 @@ class Repository implements AsyncDisposable {
       objectFormat: "sha1",
       owners: this.owners,
     };
-    await createCheckoutDir(dir, { storeGitDir: this.dir.at("git"), commitOid: this.treeOid });
+    await createCheckoutDir(dir, this.dir.at("git"));
     const { stdout } = await git(["--git-dir", this.dir.at("git"), "ls-files", "-s", "-z"]);
     const oids = new Map(
       stdout.split("\0").filter(Boolean).map((line) => {

@@ -15,20 +15,28 @@
  */
 
 import { Failure, messageOf } from "../failure.ts";
+import { KeyedLock } from "../keyed_lock.ts";
 import type { HostPath } from "../path.ts";
-import { CatFile } from "./cat_file.ts";
+import { turn } from "../promises.ts";
+import { effectiveUid } from "../sys/process.ts";
 import { removeIfExists } from "./files.ts";
 import { isOid, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
+import { PackDirectory } from "./pack_directory.ts";
+import { PackReader } from "./pack_reader.ts";
 import { gitText, runGit, type RunOptions, spawnGit } from "./process.ts";
 import { ATTRIBUTES_FILE } from "./rule_files.ts";
 import { differences, treeOf, type TreePair, TreeReader } from "./tree_reader.ts";
 import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
+import { UserObjects } from "./user_objects.ts";
+import { alternatesText } from "./view.ts";
 
 export interface ImportOptions {
   /** Where the objects are. */
   readonly dir: UserGitDir;
   /** Where they are to be. */
   readonly viewDir: HostPath;
+  /** Whose objects both have by alternates. */
+  readonly storeGitDir: HostPath;
   readonly objectFormat: ObjectFormat;
   readonly signal?: AbortSignal;
 }
@@ -53,8 +61,8 @@ const PACK_BYTES_MAX = 4 * 1024 ** 3;
 const LIST_BYTES_MAX = 64 * 1024 ** 2;
 /** Two trees that were compared. */
 const PAIRS_MAX = 500_000;
-/** Objects that are asked for at once. */
-const ASKED_AT_ONCE = 5000;
+/** Objects that are looked for in packs without a pause: some ms. */
+const LOOKED_AT_ONCE = 500;
 
 /** So many small packs become one: whoever reads looks into each of them. */
 const SMALL_PACKS = 16;
@@ -62,7 +70,7 @@ const SMALL_PACK_BYTES = 4 * 1024 ** 2;
 
 /** HEAD's commit and tree; null: it has none, or they cannot be read. Runs as the owner. */
 export async function readHeadTree(
-  { dir, objectFormat, signal }: Omit<ImportOptions, "viewDir">,
+  { dir, objectFormat, signal }: Omit<ImportOptions, "viewDir" | "storeGitDir">,
 ): Promise<HeadTree | null> {
   let text: string;
   try {
@@ -88,7 +96,7 @@ export async function readHeadTree(
  * Throws Failure, the signal's reason.
  */
 export async function treeDifference(
-  options: ImportOptions,
+  options: Omit<ImportOptions, "storeGitDir">,
   from: Oid,
   to: Oid,
 ): Promise<TreeDifference> {
@@ -151,10 +159,21 @@ async function walkDifference(trees: TreeReader, from: Oid, to: Oid): Promise<Tr
  */
 export async function importObjects(
   options: ImportOptions,
+  objects: Omit<TreeDifference, "attributeOids">,
+): Promise<number> {
+  const { viewDir, signal } = options;
+  return await imports.run(viewDir, () => importNow(options, objects), signal);
+}
+
+/** One at a time in each view: it removes what another one has left. */
+const imports = new KeyedLock();
+
+async function importNow(
+  options: ImportOptions,
   { treeOids, blobOids }: Omit<TreeDifference, "attributeOids">,
 ): Promise<number> {
   await removeParts(options.viewDir);
-  const missing = new Set(await missingIn(options.viewDir, [...treeOids, ...blobOids]));
+  const missing = new Set(await missingHere(options, [...treeOids, ...blobOids]));
   if (missing.size === 0) return 0;
   const trees = treeOids.filter((oid) => missing.has(oid));
   const blobs = await presentBlobs(options, blobOids.filter((oid) => missing.has(oid)));
@@ -179,25 +198,55 @@ async function removeParts(viewDir: HostPath): Promise<void> {
   }
 }
 
-async function missingIn(viewDir: HostPath, oids: readonly Oid[]): Promise<Oid[]> {
-  const view = new CatFile(viewDir, "check");
+/** Those that are in no pack of where we read. */
+async function missingHere(
+  { viewDir, storeGitDir, objectFormat }: ImportOptions,
+  oids: readonly Oid[],
+): Promise<Oid[]> {
+  const folders = [viewDir, storeGitDir].map((gitDir) => `${gitDir}/objects/pack`);
+  const packs = new PackReader(new PackDirectory(...folders), objectFormat);
   try {
-    const missing: Oid[] = [];
-    for (let at = 0; at < oids.length; at += ASKED_AT_ONCE) {
-      const part = oids.slice(at, at + ASKED_AT_ONCE);
-      const infos = await Promise.all(view.requestMany(part, null));
-      infos.forEach((info, i) => {
-        if (info === null) missing.push(part[i] as Oid);
-      });
-    }
-    return missing;
+    return await inParts(oids, (part) => part.filter((oid) => !packs.has(oid)));
   } finally {
-    await view.close();
+    packs.close();
   }
 }
 
-/** `cat-file` would end at the first that is promised and not there (git 2.39). */
+/**
+ * Those that are in the user's git directory: by its packs' indexes, as far as they say all. (Git
+ * looks through all packs anew for each object that is not there: seconds for 10,000.)
+ */
 async function presentBlobs(options: ImportOptions, oids: readonly Oid[]): Promise<Oid[]> {
+  if (oids.length === 0) return [];
+  const { dir, storeGitDir, objectFormat } = options;
+  const uid = dir.owner?.uid ?? effectiveUid();
+  const objects = new UserObjects({ gitDir: dir.gitDir, uid, objectFormat });
+  try {
+    const present = new Set(await inParts(oids, (part) => objects.present(part)));
+    const others = oids.filter((oid) => !present.has(oid));
+    if (!objects.isWhole(alternatesText([`${storeGitDir}/objects`]))) {
+      for (const oid of await presentByGit(options, others)) present.add(oid);
+    }
+    return oids.filter((oid) => present.has(oid));
+  } finally {
+    objects.close();
+  }
+}
+
+async function inParts(
+  oids: readonly Oid[],
+  take: (part: readonly Oid[]) => readonly Oid[],
+): Promise<Oid[]> {
+  const taken: Oid[] = [];
+  for (let at = 0; at < oids.length; at += LOOKED_AT_ONCE) {
+    if (at > 0) await turn();
+    taken.push(...take(oids.slice(at, at + LOOKED_AT_ONCE)));
+  }
+  return taken;
+}
+
+/** `cat-file` would end at the first that is promised and not there (git 2.39). */
+async function presentByGit(options: ImportOptions, oids: readonly Oid[]): Promise<Oid[]> {
   if (oids.length === 0) return [];
   const args = ["rev-list", "--objects", "--no-object-names", "--no-walk"];
   // The list last: it is read with what was said before it.
@@ -302,6 +351,6 @@ function signals({ signal }: { readonly signal?: AbortSignal }): AbortSignal[] {
   return signal === undefined ? [] : [signal];
 }
 
-function longRun({ dir, signal }: Omit<ImportOptions, "viewDir">): RunOptions {
+function longRun({ dir, signal }: Pick<ImportOptions, "dir" | "signal">): RunOptions {
   return { ...probeOptions(dir, signal), timeoutMs: TIMEOUT_MS, stdoutMaxBytes: LIST_BYTES_MAX };
 }

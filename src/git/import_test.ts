@@ -36,6 +36,7 @@ async function ground(objectFormat: ObjectFormat = "sha1") {
   const options: ImportOptions = {
     dir: { gitDir: user, workTree: empty, owner: null },
     viewDir,
+    storeGitDir: store as HostPath,
     objectFormat,
   };
   const inUser = async (args: readonly string[], stdin?: string) => {
@@ -181,5 +182,28 @@ Deno.test("small packs become one, and nothing is lost", async () => {
   for (const [i, oid] of made.entries()) {
     assert.equal(new TextDecoder().decode(reader.read(oid, "blob")), `blob ${i}`);
   }
+  reader.close();
+});
+
+Deno.test("what only git finds there comes too: other alternates, indexes of another version", async () => {
+  await using g = await ground();
+  // A clone beside it that its owner has named as alternates.
+  const beside = `${g.user}.beside`;
+  await git(["init", "-q", "--bare", beside]);
+  const hashed = { stdin: new TextEncoder().encode("beside\n") };
+  const { stdout } = await git(["--git-dir", beside, "hash-object", "-w", "--stdin"], hashed);
+  const borrowed = stdout.trim() as Oid;
+  assert.equal(await importObjects(g.options, { treeOids: [], blobOids: [borrowed] }), 0);
+  await Deno.writeTextFile(`${g.user}/objects/info/alternates`, `${beside}/objects\n`);
+  assert.equal(await importObjects(g.options, { treeOids: [], blobOids: [borrowed] }), 1);
+  await Deno.remove(`${g.user}/objects/info/alternates`);
+
+  const old = await g.blob("in a pack with an old index\n");
+  const args = ["pack-objects", "-q", "--index-version=1", `${g.user}/objects/pack/pack`];
+  await g.inUser(args, `${old}\n`);
+  await g.inUser(["prune-packed"]);
+  assert.equal(await importObjects(g.options, { treeOids: [], blobOids: [old] }), 1);
+  const reader = g.reader();
+  for (const oid of [borrowed, old]) assert.ok(reader.read(oid, "blob") !== undefined);
   reader.close();
 });

@@ -20,6 +20,8 @@ import { CorruptPack, type RandomFile } from "./pack_index.ts";
 export const OBJECT_BYTES_MAX = 1024 * 1024;
 /** pack.depth is at most 4095. */
 const CHAIN_MAX = 4096;
+/** Bytes that the deltas of one object may make, on the way to it: what takes longer is git's. */
+const MADE_BYTES_MAX = 64 * OBJECT_BYTES_MAX;
 /** Bytes of objects that others are deltas of, kept inflated. */
 const BASES_BYTES_MAX = 4 * 1024 * 1024;
 /** Read at once: most objects are smaller than that. */
@@ -151,6 +153,7 @@ export class ObjectInflater {
   inflate(place: Place, maxBytes = this.#bytesMax): Inflated {
     const deltas: Uint8Array<ArrayBuffer>[] = [];
     let deltaBytes = 0;
+    let madeBytes = 0;
     let at = place;
     let object: Inflated | undefined;
     while (object === undefined) {
@@ -166,6 +169,7 @@ export class ObjectInflater {
         const delta = this.#data(at.pack, entry, this.#bytesMax);
         if (deltas.length === 0) refuseAbove(maxBytes, deltaResultSize(delta));
         refuseAbove(this.#bytesMax, deltaResultSize(delta));
+        refuseAbove(MADE_BYTES_MAX, madeBytes += deltaResultSize(delta));
         refuseAbove(4 * this.#bytesMax, deltaBytes += delta.length);
         refuseAbove(CHAIN_MAX, deltas.push(delta));
         at = entry.base as Place;

@@ -11,7 +11,7 @@
 import { createHash } from "node:crypto";
 import type { ObjectType } from "./cat_file.ts";
 import { GrowingIndex } from "./growing_index.ts";
-import { bytesOfOid, type ObjectFormat, type Oid } from "./oid.ts";
+import { bytesOfOid, hexOf, type ObjectFormat, type Oid, OID_BYTES } from "./oid.ts";
 import { PackIndex, type RandomFile } from "./pack_index.ts";
 import {
   closePack,
@@ -42,6 +42,18 @@ export interface Arriving {
   readonly sizes: ArrayBuffer;
 }
 
+/** Of what arrives: oids and sizes. */
+export function* sizesOf(
+  { oids, sizes }: Arriving,
+  format: ObjectFormat,
+): Generator<[Oid, number]> {
+  const bytes = new Uint8Array(oids);
+  const each = OID_BYTES[format];
+  for (const [i, size] of new Float64Array(sizes).entries()) {
+    yield [hexOf(bytes, i * each, each), size];
+  }
+}
+
 /** Packs kept open, two descriptors each: those that were of use last. */
 const PACKS_MAX = 128;
 
@@ -52,6 +64,7 @@ export class PackReader {
   readonly #packs: Pack[] = [];
   /** Indexes taken notice of, whether they could be read or not. */
   readonly #seen = new Set<string>();
+  #unreadable = 0;
   /** Packs may have come that nobody looked for. */
   #stale = true;
   /** Packs that are arriving, by path; they are among `#packs` too. */
@@ -121,6 +134,16 @@ export class PackReader {
     return this.#search(oid, (place) => this.#inflater.sizeAt(place));
   }
 
+  /** Whether an index names it. Never throws. */
+  has(oid: Oid): boolean {
+    return this.#search(oid, () => true) ?? false;
+  }
+
+  /** Packs of the folder that could not be opened, when it was looked at. */
+  get unreadable(): number {
+    return this.#unreadable;
+  }
+
   /** As `size`, of what is here to stay: a pack that is arriving may go again. */
   keptSize(oid: Oid): number | undefined {
     return this.#search(oid, (place) => {
@@ -165,6 +188,7 @@ export class PackReader {
       this.#seen.add(name);
       const pack = this.#openPack(name.slice(0, -".idx".length));
       if (pack !== null) this.#packs.unshift(pack);
+      else this.#unreadable++;
     }
     for (const pack of this.#packs.splice(PACKS_MAX)) {
       this.#arriving.delete(pack.name);

@@ -45,8 +45,9 @@ export interface PackAnswer {
   readonly pack: AsyncIterable<Uint8Array<ArrayBuffer>>;
 }
 
-/** Lines of an answer that are not the pack: who sends more is no git server. */
+/** Of the lines of an answer that are not the pack: who sends more is no git server. */
 const LINES_MAX = 100_000;
+const LINES_BYTES_MAX = 32 * 1024 ** 2;
 const AGENT = "agent=afs";
 
 /** Refs whose names begin so. Throws ProtocolError, and what the transport throws. */
@@ -61,9 +62,9 @@ export async function lsRefs(post: Post, prefixes: readonly string[]): Promise<R
   ].join("");
   const packets = new PacketReader(post(body));
   try {
-    const lines = await linesUntil(packets, "flush");
+    const refs = await linesUntil(packets, "flush", new Lines());
     await packets.expectEnd();
-    return lines.map(parseRef);
+    return refs.map(parseRef);
   } finally {
     await packets.close();
   }
@@ -108,11 +109,12 @@ export async function fetchPack(post: Post, request: PackRequest): Promise<PackA
 /** What is before the pack. */
 async function readShallow(packets: PacketReader): Promise<Oid[]> {
   const shallow: Oid[] = [];
+  const lines = new Lines();
   for (;;) {
-    const section = textOf(await packets.next());
+    const section = lines.take(await packets.next());
     if (section === "packfile") return shallow;
     if (section !== "shallow-info") throw refusal(section);
-    for (const line of await linesUntil(packets, "delimiter")) {
+    for (const line of await linesUntil(packets, "delimiter", lines)) {
       const [kind, oid = ""] = line.split(" ");
       if (!isOid(oid)) throw new ProtocolError("a shallow commit that cannot be read");
       if (kind === "shallow") shallow.push(oid);
@@ -137,14 +139,30 @@ async function* demultiplex(packets: PacketReader): AsyncGenerator<Uint8Array<Ar
   }
 }
 
-async function linesUntil(packets: PacketReader, end: Packet): Promise<string[]> {
-  const lines: string[] = [];
+async function linesUntil(packets: PacketReader, end: Packet, lines: Lines): Promise<string[]> {
+  const found: string[] = [];
   for (;;) {
     const packet = await packets.next();
-    if (packet === end) return lines;
-    const line = textOf(packet);
+    if (packet === end) return found;
+    const line = lines.take(packet);
     if (line.startsWith("ERR ")) throw refusal(line);
-    if (lines.push(line) > LINES_MAX) throw new ProtocolError("too many lines");
+    found.push(line);
+  }
+}
+
+/** The lines of one answer, in all its sections. */
+class Lines {
+  #count = 0;
+  #bytes = 0;
+
+  /** A packet as a line. Throws ProtocolError. */
+  take(packet: Packet): string {
+    const line = textOf(packet);
+    this.#bytes += line.length;
+    if (++this.#count > LINES_MAX || this.#bytes > LINES_BYTES_MAX) {
+      throw new ProtocolError("too many lines");
+    }
+    return line;
   }
 }
 

@@ -7,11 +7,14 @@ import { runGit, type RunOptions } from "./process.ts";
 /** Full ref name as byte string (`refs/heads/main`) to the oid it holds; tags are not peeled. */
 export type Refs = ReadonlyMap<string, Oid>;
 
-/** The refs below some prefixes (`refs/heads`). Throws GitError. */
+/** A list of refs: some hundred thousand of them. Who has more, or sends more, is not read. */
+export const REFS_BYTES_MAX = 64 * 1024 ** 2;
+
+/** The refs below some prefixes (`refs/heads`). Throws GitError, Failure. */
 export async function readRefs(options: RunOptions, prefixes: readonly string[]): Promise<Refs> {
   const { stdout } = await runGit(
     ["for-each-ref", "--format=%(objectname) %(refname)", ...prefixes],
-    { probe: true, ...options },
+    { probe: true, stdoutMaxBytes: REFS_BYTES_MAX, ...options },
   );
   return parsePackedRefs(byteString(stdout));
 }

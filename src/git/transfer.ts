@@ -35,6 +35,7 @@ import {
   runGit,
   type RunOptions,
 } from "./process.ts";
+import { REFS_BYTES_MAX } from "./refs.ts";
 import { parseRemote } from "./remote_url.ts";
 
 /** A transfer without progress for so long is given up. */
@@ -140,6 +141,8 @@ async function transferOnce(
   const { signal } = options;
   try {
     return await runGit(args, {
+      // A list of refs, if anything.
+      stdoutMaxBytes: REFS_BYTES_MAX,
       ...options,
       config: [...TRANSFER_CONFIG, ...options.config ?? []],
       signal: signal === undefined ? stalled.signal : AbortSignal.any([signal, stalled.signal]),

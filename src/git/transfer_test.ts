@@ -3,9 +3,11 @@ import { type GitDaemon, startGitDaemon } from "../../tests/support/git_daemon.t
 import { ObjectWriter, Random, TreeBuilder } from "../../tests/support/git_objects.ts";
 import { git, run, sleep, tempDir, waitFor, withTempDir } from "../../tests/support/run.ts";
 import { type Clock, systemClock } from "../clock.ts";
+import { Failure } from "../failure.ts";
 import { gitFailure } from "./errors.ts";
 import { oid } from "./oid.ts";
 import { GitError } from "./process.ts";
+import { readRefs } from "./refs.ts";
 import { runTransfer } from "./transfer.ts";
 
 /** Each look for progress comes a millisecond after the one before. */
@@ -177,4 +179,20 @@ Deno.test("what git does when all is here has no limit", async () => {
     });
     assert.ok(looks >= 100, `${looks}`);
   });
+});
+
+Deno.test("refs without an end are not read: from a remote, and from a git directory", async () => {
+  await using dir = await tempDir();
+  const path = Deno.env.get("PATH") ?? "";
+  const line = `${"1".repeat(40)} refs/heads/x`;
+  await Deno.writeTextFile(dir.at("git"), `#!/bin/sh\nexec yes '${line}'\n`, { mode: 0o755 });
+  Deno.env.set("PATH", `${dir.path}:${path}`);
+  try {
+    const tooMuch = (error: unknown) =>
+      error instanceof Failure && /it is too much/.test(error.message);
+    await assert.rejects(runTransfer(["ls-remote", "origin"], { remoteUrl: "file:///x" }), tooMuch);
+    await assert.rejects(readRefs({ gitDir: dir.path }, ["refs"]), tooMuch);
+  } finally {
+    Deno.env.set("PATH", path);
+  }
 });

@@ -43,7 +43,7 @@ import {
 } from "./refs.ts";
 import { PROMISOR_ENTRIES } from "./store.ts";
 import { editShallow } from "./user_shallow.ts";
-import { alternateOf } from "./view.ts";
+import { alternatesText } from "./view.ts";
 
 /** How our commands run in a user's git directory. */
 export interface UserGitDir {
@@ -171,7 +171,7 @@ async function writeSkeleton(gitDir: string, options: NewUserGitDir): Promise<vo
   for (const folder of ["objects", "objects/info", "objects/pack", "refs", "info", "hooks"]) {
     await makeFolder(`${gitDir}/${folder}`, 0o755);
   }
-  const alternates = `${alternateOf(`${options.storeGitDir}/objects`)}\n`;
+  const alternates = alternatesText([`${options.storeGitDir}/objects`]);
   const head = options.ref === null ? options.commitOid : `ref: ${options.ref}`;
   await Promise.all([
     writeFileAtomically(`${gitDir}/objects/info/alternates`, alternates, 0o644),

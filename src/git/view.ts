@@ -34,11 +34,16 @@ export async function createView(
   for (const folder of ["objects", "objects/info", "objects/pack", "refs"]) {
     await makeFolder(`${viewDir}/${folder}`, 0o700);
   }
-  const alternates = options.objectDirs.map((path) => `${alternateOf(path)}\n`).join("");
+  const alternates = alternatesText(options.objectDirs);
   await writeFileAtomically(`${viewDir}/objects/info/alternates`, alternates, 0o600);
   await writeFileAtomically(`${viewDir}/config`, text, 0o600);
   // Last: without HEAD git does not take it for a repository.
   await writeFileAtomically(`${viewDir}/HEAD`, "ref: refs/heads/none\n", 0o600);
+}
+
+/** Content of objects/info/alternates. */
+export function alternatesText(objectDirs: readonly string[]): string {
+  return objectDirs.map((path) => `${alternateOf(path)}\n`).join("");
 }
 
 /** One line of objects/info/alternates; C-quoted when it begins with a quote or holds a newline. */

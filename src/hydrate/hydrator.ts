@@ -24,14 +24,14 @@ import { Failure, messageOf } from "../failure.ts";
 import { CatFile, type ObjectInfo } from "../git/cat_file.ts";
 import { gitFailure } from "../git/errors.ts";
 import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
-import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
-import type { Arriving, PackReader } from "../git/pack_reader.ts";
+import type { ObjectFormat, Oid } from "../git/oid.ts";
+import { type PackReader, sizesOf } from "../git/pack_reader.ts";
 import type { HostPath } from "../path.ts";
 import { turn } from "../promises.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { ContentSink } from "./content_sink.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
-import type { AttachMount, Hydrated, HydratorEvent, Need, Want } from "./messages.ts";
+import type { AttachMount, Hydrated, HydratorEvent, MoveMount, Need, Want } from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
 import { unsizedPacks } from "./unsized_packs.ts";
 
@@ -51,8 +51,9 @@ const PROGRESS_MS = 1000;
 
 interface Mount {
   readonly id: number;
-  readonly commitOid: Oid;
-  readonly lookahead: Lookahead;
+  /** Null: one that the remote may not have. */
+  commitOid: Oid | null;
+  lookahead: Lookahead;
   readonly checker: CatFile;
   readonly readers: readonly CatFile[];
 }
@@ -66,7 +67,16 @@ interface Waiter {
 interface Miss {
   readonly oid: Oid;
   readonly mount: Mount;
+  /** In whose tree it is, for certain; null: that is not known. */
+  readonly commitOid: Oid | null;
   readonly waiters: Waiter[];
+}
+
+/** What lookahead adds to a miss. */
+interface Others {
+  readonly missing: readonly Oid[];
+  readonly reason: Ahead["reason"];
+  readonly commitOid: Oid | null;
 }
 
 interface Batch {
@@ -127,6 +137,16 @@ export class Hydrator {
     });
   }
 
+  /** What is under way ends as it was meant; what comes is looked for in the new tree. */
+  move({ mountId, commitOid, rootTreeOid }: MoveMount): void {
+    const { base, objectFormat, packs } = this.#options;
+    const mount = this.#mounts.get(mountId);
+    if (mount === undefined) return;
+    mount.lookahead = new Lookahead(base, objectFormat, rootTreeOid);
+    // A user's own commit is not in the store, whose packs are the remote's.
+    mount.commitOid = packs.size(commitOid) === undefined ? null : commitOid;
+  }
+
   async #recover({ checker }: Mount): Promise<void> {
     const { base, partial, source } = this.#options;
     if (!partial) return;
@@ -184,12 +204,14 @@ export class Hydrator {
     }
     // Its fetch has ended meanwhile.
     if (underWay) return await this.#serve(oid, waiter, treeOid);
-    const miss = { oid, mount, waiters: [waiter] };
+    const { commitOid, lookahead } = mount;
+    const inCommit = treeOid !== null && lookahead.holds(treeOid);
+    const miss = { oid, mount, commitOid: inCommit ? commitOid : null, waiters: [waiter] };
     this.#fetches.set(oid, miss);
     const others = treeOid === null ? null : await this.#others(oid, mount, treeOid);
     // Only now, or a fetch that starts meanwhile would take the blob without the others.
     this.#queued.misses.set(oid, miss);
-    if (others !== null) this.#bringAlong(others.missing, mount, others.reason);
+    if (others !== null) this.#bringAlong(others, mount);
     this.#schedule();
   }
 
@@ -229,23 +251,24 @@ export class Hydrator {
     oid: Oid,
     mount: Mount,
     treeOid: Oid,
-  ): Promise<{ missing: Oid[]; reason: Ahead["reason"] } | null> {
+  ): Promise<Others | null> {
     try {
       await this.#recovered;
-      const { oids, reason } = mount.lookahead.miss(treeOid, oid);
+      const { commitOid, lookahead } = mount;
+      const { oids, reason } = lookahead.miss(treeOid, oid);
       const missing = await this.#lookAt(oids.filter((other) => other !== oid), mount);
-      return { missing, reason };
+      return { missing, reason, commitOid: lookahead.holds(treeOid) ? commitOid : null };
     } catch {
       mount.lookahead.forgetAsked();
       return null;
     }
   }
 
-  #bringAlong(missing: readonly Oid[], mount: Mount, reason: Ahead["reason"]): void {
+  #bringAlong({ missing, reason, commitOid }: Others, mount: Mount): void {
     for (const oid of missing) {
       // Somebody may have asked for it meanwhile.
       if (this.#fetches.has(oid)) continue;
-      const miss = { oid, mount, waiters: [] };
+      const miss = { oid, mount, commitOid, waiters: [] };
       this.#fetches.set(oid, miss);
       this.#queued.misses.set(oid, miss);
     }
@@ -376,7 +399,7 @@ export class Hydrator {
       this.#prepareLookahead(batch);
       await fetching;
     } catch (error) {
-      failure = causeOf(error);
+      failure = gitFailure("fetch contents", error).message;
       sizes.clear();
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
       // Lookahead may ask for what a full disk has no room for; who waits asked for less.
@@ -386,7 +409,7 @@ export class Hydrator {
         try {
           take(await source.fetchBlobs(waited.map(({ oid }) => oid), options));
         } catch (again) {
-          failure = causeOf(again);
+          failure = gitFailure("fetch contents", again).message;
         }
       }
     }
@@ -459,7 +482,8 @@ export class Hydrator {
       }
     }
     // Of another commit, perhaps: not in that one's tree.
-    const named = misses.filter(({ mount }) => mount.commitOid !== whole).map(({ oid }) => oid);
+    const named = misses.filter(({ commitOid }) => whole === null || commitOid !== whole)
+      .map(({ oid }) => oid);
     if (named.length > 0) take(await source.fetchBlobs(named, options));
   }
 
@@ -468,11 +492,11 @@ export class Hydrator {
     if (batch.reason !== "scan" && batch.reason !== "walk") return null;
     const misses = [...batch.misses.values()];
     // Lookahead, which makes a batch big, is behind what was asked for.
-    const mount = misses.at(-1)?.mount;
+    const { mount, commitOid = null } = misses.at(-1) ?? {};
     const total = mount?.lookahead.blobCount() ?? null;
-    if (mount === undefined || total === null) return null;
-    const { length } = misses.filter((miss) => miss.mount.commitOid === mount.commitOid);
-    return length >= WHOLE_MIN_BLOBS && length > total / 2 ? mount.commitOid : null;
+    if (commitOid === null || commitOid !== mount?.commitOid || total === null) return null;
+    const { length } = misses.filter((miss) => miss.commitOid === commitOid);
+    return length >= WHOLE_MIN_BLOBS && length > total / 2 ? commitOid : null;
   }
 
   #tellProgress(): void {
@@ -558,22 +582,6 @@ export class Hydrator {
   #unavailable(oid: Oid, { mount, need }: Waiter, cause: string): void {
     this.#options.emit({ kind: "unavailable", mountId: mount.id, oid, need, cause }, []);
   }
-}
-
-function* sizesOf(
-  { oids, sizes }: Arriving,
-  format: ObjectFormat,
-): Generator<[Oid, number]> {
-  const bytes = new Uint8Array(oids);
-  const each = OID_BYTES[format];
-  for (const [i, size] of new Float64Array(sizes).entries()) {
-    yield [hexOf(bytes, i * each, each), size];
-  }
-}
-
-/** What `status` and the log say. */
-function causeOf(error: unknown): string {
-  return gitFailure("fetch contents", error).message;
 }
 
 /** Whether another form of the request may fare better: not when nobody answers. */

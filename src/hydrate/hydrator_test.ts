@@ -7,6 +7,8 @@ import {
   COMMIT,
   gates,
   onlyProcess,
+  OTHER_COMMIT,
+  OTHER_ROOT,
   pidsOf,
   sizeOf,
   smallBytes,
@@ -383,6 +385,52 @@ Deno.test("a whole commit does not stand for what another mount's commit has", a
   w.source.outcome = ({ arrive, oids }) => arrive(oids);
   await blocker.done();
   assertBytes(await other.done(), w.blob(85, 0));
+  for (const { done } of rest) assert.equal((await done()).kind, "bytes");
+  assert.ok(w.source.calls.some(({ commitOid }) => commitOid === COMMIT));
+});
+
+Deno.test("another commit beneath a mount: its tree is walked, and asked for by name", async () => {
+  await using w = await world({
+    dirs: 90,
+    files: 5,
+    otherDirs: Array.from({ length: 60 }, (_, i) => 30 + i),
+  });
+  await w.want(0, 0, "content").done();
+  const move = {
+    kind: "move",
+    mountId: 1,
+    commitOid: OTHER_COMMIT,
+    rootTreeOid: OTHER_ROOT,
+  } as const;
+  w.hydrator.move(move);
+  const before = w.source.calls.length;
+  for (let at = 30; at < 90; at++) await w.want(at, 0, "content").done();
+  const calls = w.source.calls.slice(before);
+  assert.ok(calls.length <= 5, `${calls.length} fetches`);
+  // The remote may never have seen it: it is in no pack that came from there.
+  assert.ok(calls.every(({ commitOid }) => commitOid === null));
+  const ofOther = new Set(w.oidsOf(w.blobs.slice(30)));
+  assert.ok(calls.every(({ oids }) => oids.every((oid) => ofOther.has(oid))));
+  w.hydrator.move({ ...move, mountId: 77 });
+});
+
+Deno.test("what was wanted before the base moved is not taken for the new commit's", async () => {
+  await using w = await world({ dirs: 90, files: 5, concurrency: 1, otherDirs: [88, 89] });
+  let at = 0;
+  for (; w.source.calls.length < 2; at++) await w.want(at, 0, "content").done();
+  const gate = gates(w.source);
+  const blocker = w.wantOid(w.blob(89, 0).oid, "size", null);
+  const blocking = await gate.next();
+  // One of another tree than the walk's: it waits with what the walk wants.
+  const odd = w.wantOid(w.blob(87, 1).oid, "content", null);
+  const rest: Asked[] = [];
+  for (let more = at; more < 30; more++) rest.push(w.want(more, 0, "content"));
+  await sleep(100);
+  w.source.commit(COMMIT, w.oidsOf(w.blobs.slice(0, 80)));
+  arriveAndOpen(blocking);
+  w.source.outcome = ({ arrive, oids }) => arrive(oids);
+  await blocker.done();
+  assertBytes(await odd.done(), w.blob(87, 1));
   for (const { done } of rest) assert.equal((await done()).kind, "bytes");
   assert.ok(w.source.calls.some(({ commitOid }) => commitOid === COMMIT));
 });

@@ -25,6 +25,14 @@ export interface AttachMount {
   readonly rootTreeOid: Oid;
 }
 
+/** Another commit's tree is beneath this mount now: lookahead goes by that one. */
+export interface MoveMount {
+  readonly kind: "move";
+  readonly mountId: number;
+  readonly commitOid: Oid;
+  readonly rootTreeOid: Oid;
+}
+
 export interface DetachMount {
   readonly kind: "detach";
   readonly mountId: number;
@@ -49,6 +57,7 @@ export interface StopHydrator {
 export type HydratorRequest =
   | StartHydrator
   | AttachMount
+  | MoveMount
   | DetachMount
   | Want
   | StopHydrator;

@@ -55,6 +55,9 @@ async function handle(request: HydratorRequest): Promise<void> {
     case "attach":
       running?.attach(request);
       break;
+    case "move":
+      running?.move(request);
+      break;
     case "detach":
       await running?.detach(request.mountId);
       break;

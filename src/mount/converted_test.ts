@@ -43,6 +43,7 @@ async function harness() {
     new PackReader(new PackDirectory(dir.at("packs")), "sha1"),
     "sha1",
     new ConvertedFiles(convertedDir, contextsPath),
+    { read: () => undefined, close() {} },
     (event) => asked.push(event),
     () => clock.now,
   );
@@ -53,6 +54,11 @@ async function harness() {
     objects,
     treeId,
     trees: () => [treeId],
+    /** As the hydrator says. */
+    here: (known: readonly (readonly [Oid, number])[]) => {
+      const sizes = Float64Array.from(known, ([, size]) => size).buffer;
+      objects.accept({ kind: "sizes", oids: known.map(([oid]) => oid).join(""), sizes });
+    },
     /** As main does, and then says. */
     converted: (files: readonly (readonly [BaseId, string | null])[]): string[] => {
       for (const [name, text] of files) {
@@ -132,7 +138,7 @@ Deno.test("converted: the blob is wanted first, then its conversion, and whoever
 
 Deno.test("converted: what is ready in the directory comes along, but for drivers", async () => {
   await using h = await harness();
-  h.base.putSizes([[A, 1], [B, 1], [D, 1]]);
+  h.here([[A, 1], [B, 1], [D, 1]]);
   assert.equal(h.objects.size(id(B), h.trees), undefined);
   assert.deepEqual(h.asked, [{ kind: "convert", ids: [id(B), id(A)] }]);
   assert.equal(h.objects.size(id(A), h.trees), undefined);
@@ -146,7 +152,11 @@ Deno.test("converted: what is ready in the directory comes along, but for driver
 
 Deno.test("converted: a failure is EIO for some seconds, and then it is asked for again", async () => {
   await using h = await harness();
+  // Another mount's: that the base has its size does not say that it is here.
   h.base.putSizes([[A, 1]]);
+  assert.equal(h.objects.size(id(A), h.trees), undefined);
+  assert.equal(h.asked.pop()?.kind, "want");
+  h.here([[A, 1]]);
   h.objects.size(id(A), h.trees);
   assert.deepEqual(h.converted([[id(A), null]]), [`size:${id(A)}`, `content:${id(A)}`]);
   throwsEio(() => h.objects.size(id(A), h.trees));

@@ -9,13 +9,15 @@
  *   serving    worker error                     ended      the device is closed, `closed` resolves
  */
 
-import { ERRNO, errnoName } from "../errno.ts";
-import { Failure } from "../failure.ts";
+import { ERRNO, type FsError } from "../errno.ts";
+import { Failure, messageOf } from "../failure.ts";
+import { logger } from "../log.ts";
 import {
   closeFd,
   createEventFd,
   detachMount,
   flushServed,
+  type FuseMount,
   signalEventFd,
   unmountServed,
 } from "../sys/mod.ts";
@@ -38,11 +40,14 @@ const FLUSH_MS = 4_000;
 
 /** What the worker asks for, and what it found. */
 export type MountWant = MountEvent & {
-  readonly kind: "want" | "want-tree" | "sizes" | "convert";
+  readonly kind: "want" | "want-tree" | "sizes" | "convert" | "borrowed";
 };
 
+/** How it is mounted. */
+export type Started = Pick<FuseMount, "allowsOthers">;
+
 /** What its store's workers answer. */
-export type StoreWant = Exclude<MountWant, { readonly kind: "convert" }>;
+export type StoreWant = Exclude<MountWant, { readonly kind: "convert" | "borrowed" }>;
 
 export class MountHandle {
   readonly #config: MountConfig;
@@ -50,13 +55,15 @@ export class MountHandle {
   readonly #port: MessagePort;
   readonly #eventFd: number;
   readonly #onWant: (want: MountWant) => void;
-  readonly #started = Promise.withResolvers<string>();
+  readonly #started = Promise.withResolvers<Started>();
   readonly #requests = new SharedArrayBuffer(8);
   readonly #closed = Promise.withResolvers<string>();
   /** While the kernel has our answer to INIT. */
-  #mounted: { readonly fd: number; readonly device: string } | null = null;
+  #mounted: FuseMount | null = null;
   #ended = false;
   #publishing: PromiseWithResolvers<void> | null = null;
+  /** The worker is no more; its mount is being taken away. */
+  #crashed = false;
   /** The rebase under way. */
   #rebasing: PromiseWithResolvers<Rebased> | null = null;
   /** The switch under way. */
@@ -102,8 +109,8 @@ export class MountHandle {
   }
 
   /** Resolves when the kernel has our answer to INIT. Throws Failure. */
-  async started(): Promise<void> {
-    await this.#started.promise;
+  started(): Promise<Started> {
+    return this.#started.promise;
   }
 
   /** Resolves when the mount is gone, with the reason. */
@@ -151,14 +158,12 @@ export class MountHandle {
    */
   async unmount(options: { lazy: boolean }): Promise<void> {
     if (this.#mounted === null) return;
-    const { device } = this.#mounted;
-    if (options.lazy) await within(FLUSH_MS, flushServed(device));
-    const unmounting = unmountServed(device, options);
+    const mounted = this.#mounted;
+    if (options.lazy) await within(FLUSH_MS, flushServed(mounted.device));
+    const unmounting = unmountServed(mounted, options);
     // What must not refuse must not wait either.
-    const errno = options.lazy ? await within(FLUSH_MS, unmounting) : await unmounting;
-    if (errno !== undefined && errno !== 0) {
-      throw unmountFailure(this.#config.mountPoint, errno);
-    }
+    const error = (options.lazy ? await within(FLUSH_MS, unmounting) : await unmounting) ?? null;
+    if (error !== null) throw unmountFailure(this.#config.mountPoint, error);
     // Another mount namespace may hold it still.
     if (!options.lazy) await within(FLUSH_MS, this.closed);
     // Who is still inside gets errors from now on, not a hung call.
@@ -169,10 +174,10 @@ export class MountHandle {
     switch (event.kind) {
       case "mounted":
         this.#mounted = event;
-        this.#started.resolve(event.protocol);
+        this.#started.resolve(event);
         break;
       case "mount-failed":
-        this.#started.reject(mountFailure(this.#config.mountPoint, event.errno, event.cause));
+        this.#started.reject(mountFailure(this.#config, event.errno, event.cause));
         this.#finish(event.cause);
         break;
       case "published":
@@ -187,6 +192,7 @@ export class MountHandle {
       case "want":
       case "want-tree":
       case "sizes":
+      case "borrowed":
       case "convert":
         this.#onWant(event);
         break;
@@ -222,14 +228,19 @@ export class MountHandle {
     resolve({ ...switched, reason });
   }
 
-  #onCrash(message: string): void {
-    if (this.#ended) return;
+  async #onCrash(message: string): Promise<void> {
+    if (this.#ended || this.#crashed) return;
+    this.#crashed = true;
     const { mountPoint } = this.#config;
-    if (this.#mounted !== null) {
+    const mounted = this.#mounted;
+    if (mounted !== null) {
+      this.#mounted = null;
       this.#notices.abandon();
       // Closing the device ends every call that hangs in the mount; then it can be detached.
-      closeFd(this.#mounted.fd);
-      detachMount(mountPoint);
+      closeFd(mounted.fd);
+      await detachMount(mountPoint).catch((error) => {
+        logger("mounts").error("Dead mount is left", { mountPoint, error: messageOf(error) });
+      });
     }
     this.#started.reject(new Failure("failed", `Cannot mount ${mountPoint}: ${message}`));
     this.#finish(`the mount worker has crashed: ${message}`);
@@ -296,34 +307,36 @@ function mountWorkerPermissions(folders: string[]): Deno.PermissionOptionsObject
   };
 }
 
-function mountFailure(mountPoint: string, errno: number, cause: string): Failure {
-  const cannot = `Cannot mount ${mountPoint}`;
+function mountFailure(
+  { mountPoint, source }: MountConfig,
+  errno: number,
+  cause: string,
+): Failure {
+  const cannot = `Cannot mount ${mountPoint}: ${cause}`;
+  const wayOut = `or, without FUSE, \`git clone --depth 1 ${source}\``;
   switch (errno) {
     case ERRNO.EPERM:
     case ERRNO.EACCES:
       return new Failure(
         "fatal",
-        `${cannot}: no right to mount (${errnoName(errno)}); run the daemon as root, or in a ` +
-          "container with the capability SYS_ADMIN and the device /dev/fuse",
+        `${cannot}; run the daemon as root, or in a container with the capability SYS_ADMIN and ` +
+          `the device /dev/fuse, ${wayOut}`,
       );
     case ERRNO.ENOENT:
     case ERRNO.ENODEV:
-      return new Failure(
-        "fatal",
-        `${cannot}: ${cause}; without FUSE use \`git clone --depth 1\` instead`,
-      );
+      return new Failure("fatal", `${cannot}; make sure that it is there, ${wayOut}`);
     default:
-      return new Failure("failed", `${cannot}: ${cause}`);
+      return new Failure("failed", cannot);
   }
 }
 
-function unmountFailure(mountPoint: string, errno: number): Failure {
-  if (errno === ERRNO.EBUSY) {
+function unmountFailure(mountPoint: string, error: FsError): Failure {
+  if (error.errno === ERRNO.EBUSY) {
     return new Failure(
       "busy",
       `Cannot unmount ${mountPoint}: it is in use (an open file or a working directory); ` +
         "end what uses it, or add --force",
     );
   }
-  return new Failure("failed", `Cannot unmount ${mountPoint}: ${errnoName(errno)}`);
+  return new Failure("failed", `Cannot unmount ${mountPoint}: ${error.message}`);
 }

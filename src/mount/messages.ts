@@ -7,6 +7,7 @@ import type { Need } from "../hydrate/messages.ts";
 import type { BaseId } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
 import type { Arriving } from "../git/pack_reader.ts";
+import type { FuseMount } from "../sys/mod.ts";
 
 export interface MountConfig {
   readonly repoId: string;
@@ -30,7 +31,6 @@ export interface MountConfig {
   readonly contextsPath: string;
   readonly uid: number;
   readonly gid: number;
-  readonly allowOther: boolean;
   /** The git directory that `.git` names. */
   readonly userGitDir: string;
   /** statfs reports this file system. */
@@ -76,6 +76,8 @@ export type MountCommand =
   | { readonly kind: "contents"; readonly oid: Oid; readonly bytes: ArrayBuffer }
   /** Packs have come into the store. */
   | { readonly kind: "arrived"; readonly paths: readonly string[] }
+  /** What was borrowed is in the view's packs now, as far as it could be had. */
+  | { readonly kind: "imported" }
   /** Objects of a pack that is being received can be read. */
   | ({ readonly kind: "arriving" } & Arriving)
   | {
@@ -168,13 +170,8 @@ export interface Told {
 }
 
 export type MountEvent =
-  /** `fd`: /dev/fuse, for main to close should the worker die. `device`: as in MountInfo. */
-  | {
-    readonly kind: "mounted";
-    readonly protocol: string;
-    readonly fd: number;
-    readonly device: string;
-  }
+  /** `fd` is for main to close should the worker die. */
+  | ({ readonly kind: "mounted"; readonly protocol: string } & FuseMount)
   /** The mount could not be made; the worker has ended. errno 0: not a system call's. */
   | { readonly kind: "mount-failed"; readonly errno: number; readonly cause: string }
   /** The answer to `publish`; null: it is served. */
@@ -192,6 +189,8 @@ export type MountEvent =
   | { readonly kind: "convert"; readonly ids: readonly BaseId[] }
   /** Found here, for the base to keep. */
   | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
+  /** Read in the user's git directory: to be imported, so that it stays. */
+  | { readonly kind: "borrowed"; readonly oid: Oid }
   /** The answer to `rebase`. */
   | ({ readonly kind: "rebased" } & Rebased)
   /** The answer to `switch`. The kernel does not know yet. */

@@ -1,6 +1,13 @@
 /**
- * Trees, sizes and bytes for one mount: from memory, the base, the store's packs, a spool file;
- * what is not there is asked of main, and comes back as a command.
+ * Trees, sizes and bytes for one mount: from memory, the base, the store's packs, a spool file, the
+ * user's git directory; what is not there is asked of main, and comes back as a command.
+ *
+ * A blob that only the user's git directory has (src/git/user_objects.ts), because the user's git
+ * has fetched it:
+ *
+ *     found, before it is asked for   served, and borrowed: main imports it into the view
+ *     borrowed                        served from memory or from there; asked for when it has gone
+ *     `imported`                      one of the packs' as others; if it did not come, borrowed
  *
  * What is shown as a checkout would write it (an id with a suffix) is served from the file that
  * main has made of it:
@@ -19,8 +26,8 @@
 import { LRUCache } from "lru-cache";
 import { ERRNO, FsError } from "../errno.ts";
 import { type BaseId, isConverted, plainOid } from "../git/base_id.ts";
-import { hexOf, type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
-import type { Arriving, PackReader } from "../git/pack_reader.ts";
+import { type ObjectFormat, type Oid, OID_BYTES } from "../git/oid.ts";
+import { type Arriving, type PackReader, sizesOf } from "../git/pack_reader.ts";
 import type { Need } from "../hydrate/messages.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { closeFd, O, openFd, preadFull } from "../sys/mod.ts";
@@ -53,6 +60,13 @@ interface SpoolReader {
   availableBytes: number;
 }
 
+/** Where blobs may be that nobody has to be asked for. */
+export interface BlobSource {
+  /** Undefined: not to be had here. What is given out hashes to its name. Never throws. */
+  read(oid: Oid): Uint8Array<ArrayBuffer> | undefined;
+  close(): void;
+}
+
 export class PortObjects implements Objects {
   readonly #base: BaseStore;
   readonly #packs: PackReader;
@@ -80,11 +94,14 @@ export class PortObjects implements Objects {
   // Not `max`: that would make room for all of them at once, some 10 ms of every mount's start.
   readonly #sizes = new LRUCache<BaseId, number>({ maxSize: SIZES_MAX, sizeCalculation: () => 1 });
   /**
-   * Sizes of what has arrived in packs that are not complete: the base keeps them when they are,
-   * and what is in the base counts as being here.
+   * Sizes of what has arrived in packs that are not complete, and of what is borrowed: the base
+   * keeps the former when they are, and what is in the base counts as being here.
    */
   readonly #arrivingSizes = new Map<Oid, number>();
   #untold: [Oid, number][] = [];
+  readonly #user: BlobSource;
+  /** Blobs of the user's git directory that are not in the packs. */
+  readonly #borrowed = new Set<Oid>();
   /** Blobs read from packs since the last want. */
   #read = 0;
   /** Least recently read first. One that was closed is asked for again. */
@@ -100,9 +117,11 @@ export class PortObjects implements Objects {
     packs: PackReader,
     format: ObjectFormat,
     converted: ConvertedFiles,
+    user: BlobSource,
     ask: (event: MountEvent) => void,
     now: () => number = () => performance.now(),
   ) {
+    this.#user = user;
     this.#base = base;
     this.#packs = packs;
     this.#format = format;
@@ -132,7 +151,7 @@ export class PortObjects implements Objects {
     const atHand = this.sizeAtHand(blobId);
     if (atHand !== undefined) return atHand;
     if (isConverted(blobId)) return this.#wantConverted(blobId, treeIds);
-    const found = this.#findSize(blobId);
+    const found = this.#findSize(blobId) ?? this.#borrow("size", blobId)?.length;
     if (found === undefined) this.#wantBlob("size", blobId, treeIds);
     return found;
   }
@@ -204,7 +223,8 @@ export class PortObjects implements Objects {
       return preadFull(spool.fd, into.subarray(0, end - offset), offset);
     }
     if (isConverted(blobId)) return this.#wantConverted(blobId, treeIds);
-    const bytes = this.#contents.get(blobId) ?? this.#packs.read(blobId, "blob");
+    const bytes = this.#contents.get(blobId) ?? this.#packs.read(blobId, "blob") ??
+      this.#borrow("content", blobId);
     if (bytes !== undefined) {
       if (offset === 0) this.#read++;
       // Who does not get all of it comes again.
@@ -250,6 +270,9 @@ export class PortObjects implements Objects {
         for (const path of command.paths) this.#packs.endArriving(path);
         this.#packs.expectPacks();
         return [...this.#asked].filter((key) => !key.startsWith("tree:"));
+      case "imported":
+        this.#acceptImported();
+        return [];
       case "spool":
         return [this.#acceptSpool(command)];
       case "converted":
@@ -288,6 +311,7 @@ export class PortObjects implements Objects {
     for (const { fd } of this.#spools.values()) closeFd(fd);
     this.#spools.clear();
     this.#packs.close();
+    this.#user.close();
     this.#converted.close();
     this.#base.close();
   }
@@ -295,11 +319,8 @@ export class PortObjects implements Objects {
   /** What waits and can be read now, while the rest of its pack arrives; its answer comes later. */
   #acceptArriving(arriving: Arriving): string[] {
     this.#packs.addArriving(arriving);
-    const oids = new Uint8Array(arriving.oids);
-    const bytes = OID_BYTES[this.#format];
     const keys: string[] = [];
-    for (const [i, size] of new Float64Array(arriving.sizes).entries()) {
-      const oid = hexOf(oids, i * bytes, bytes);
+    for (const [oid, size] of sizesOf(arriving, this.#format)) {
       this.#arrivingSizes.set(oid, size);
       for (const key of [waitKey("size", oid), waitKey("content", oid)]) {
         if (this.#asked.has(key)) keys.push(key);
@@ -315,6 +336,33 @@ export class PortObjects implements Objects {
     this.#contents.set(oid, bytes);
     this.keepSize(oid, bytes.length);
     return bytes.length;
+  }
+
+  /** A blob of the user's git directory, unless it was asked for. */
+  #borrow(need: Need, oid: Oid): Uint8Array<ArrayBuffer> | undefined {
+    if (this.#asked.has(waitKey(need, oid))) return undefined;
+    const bytes = this.#user.read(oid);
+    if (bytes === undefined) return undefined;
+    this.#contents.set(oid, bytes);
+    // Not of the base, in which a size says that the blob is here.
+    if (this.sizeAtHand(oid) === undefined) this.#arrivingSizes.set(oid, bytes.length);
+    if (!this.#borrowed.has(oid)) {
+      this.#borrowed.add(oid);
+      this.#ask({ kind: "borrowed", oid });
+    }
+    return bytes;
+  }
+
+  #acceptImported(): void {
+    this.#packs.expectPacks();
+    for (const oid of this.#borrowed) {
+      if (this.#packs.keptSize(oid) === undefined) continue;
+      this.#borrowed.delete(oid);
+      const size = this.#arrivingSizes.get(oid);
+      if (size === undefined) continue;
+      this.#arrivingSizes.delete(oid);
+      this.#sizes.set(oid, size);
+    }
   }
 
   #acceptSizes(oids: string, sizes: Float64Array): string[] {
@@ -391,8 +439,8 @@ export class PortObjects implements Objects {
   /** git can read the blob: it is in a pack that is complete. */
   #isHere(oid: Oid): boolean {
     if (this.#arrivingSizes.has(oid)) return false;
-    return this.#sizes.has(oid) || this.#base.size(oid) !== undefined ||
-      this.#packs.size(oid) !== undefined;
+    // Not by the base: another mount of the store may have it in its view.
+    return this.#sizes.has(oid) || this.#packs.keptSize(oid) !== undefined;
   }
 
   #conversionState(id: BaseId): "ready" | "missing" | "other" {

@@ -27,12 +27,15 @@ async function harness(format: "sha1" | "sha256" = "sha1") {
   const clock = { now: 0 };
   const gitDir = dir.at("store");
   await git(["init", "--quiet", "--bare", "--template=", `--object-format=${format}`, gitDir]);
+  /** What is in the user's git directory. */
+  const users = new Map<Oid, Uint8Array<ArrayBuffer>>();
   const packs = new PackReader(new PackDirectory(`${gitDir}/objects/pack`), format);
   const objects = new PortObjects(
     new BaseStore(basePath),
     packs,
     format,
     new ConvertedFiles(dir.at("converted") as HostPath, dir.at("contexts") as HostPath),
+    { read: (oid) => users.get(oid), close() {} },
     (event) => asked.push(event),
     () => clock.now,
   );
@@ -40,6 +43,7 @@ async function harness(format: "sha1" | "sha256" = "sha1") {
   const indexer = new BaseStore(basePath);
   return {
     dir,
+    users,
     asked,
     clock,
     objects,
@@ -345,6 +349,50 @@ Deno.test("sizes found here are told, for the base to keep", async () => {
     assert.equal(each, oids[i]);
     assert.equal(size, blobs[i]?.length);
   }
+});
+
+Deno.test("what only the user's git directory has is served, and imported", async () => {
+  await using h = await harness();
+  const [bytes, other] = [bytesOf("of the user"), bytesOf("another")];
+  const [blob, gone] = [bytes, other].map((each) => oid(objectOid("blob", each, "sha1"))) as [
+    Oid,
+    Oid,
+  ];
+  h.users.set(blob, bytes).set(gone, other);
+  assert.equal(h.objects.size(blob, trees), bytes.length);
+  assert.equal(h.objects.sizeAtHand(blob), bytes.length);
+  assert.equal(read(h.objects, blob, 3, 100), "the user");
+  assert.equal(read(h.objects, gone, 0, 100), "another");
+  h.objects.tellSizes();
+  // No size is told: in the base it would say that the blob is here.
+  const told = [blob, gone].map((oid) => ({ kind: "borrowed", oid }));
+  assert.deepEqual(h.asked.splice(0), told);
+
+  // The user's git removes them; one of the two was imported before.
+  h.users.clear();
+  await h.arrive(bytes);
+  assert.deepEqual(h.objects.accept({ kind: "imported" }), []);
+  assert.equal(h.objects.heldSize(blob), bytes.length);
+  assert.equal(h.objects.heldSize(gone), undefined);
+  assert.deepEqual(h.asked, []);
+  // What is still in memory is pushed out.
+  for (let i = 0; i < 5; i++) {
+    const big = new Uint8Array(1024 * 1024);
+    h.objects.accept({ kind: "contents", oid: fakeOid(100 + i), bytes: big.buffer });
+  }
+  assert.equal(read(h.objects, blob, 0, 100), "of the user");
+  assert.equal(read(h.objects, gone, 0, 100), undefined);
+  assert.deepEqual(h.asked.map(({ kind }) => kind), ["want"]);
+  assert.equal(h.objects.sizeAtHand(gone), other.length);
+});
+
+Deno.test("who waits for the answer does not look there again; after a failure it is looked at", async () => {
+  await using h = await harness();
+  assert.equal(read(h.objects, BLOB, 0, 9), undefined);
+  h.users.set(BLOB, bytesOf("late"));
+  assert.equal(read(h.objects, BLOB, 0, 9), undefined);
+  h.objects.accept({ kind: "unavailable", oid: BLOB, need: "content" });
+  assert.equal(read(h.objects, BLOB, 0, 9), "late");
 });
 
 Deno.test("a spool file is read while it grows, and never beyond what is there", async () => {

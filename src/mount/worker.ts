@@ -12,6 +12,7 @@ import type { StatFs } from "../fuse/filesystem.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
+import { UserObjects } from "../git/user_objects.ts";
 import { logger, setupLog } from "../log.ts";
 import { syntheticDirName } from "../monitor_names.ts";
 import { Overlay } from "../overlay/overlay.ts";
@@ -94,7 +95,12 @@ function openTree(config: MountConfig, tree: MountTree, { log, tell, options }: 
       config.convertedDir as HostPath,
       config.contextsPath as HostPath,
     );
-    const objects = new PortObjects(base, packs, tree.objectFormat, converted, tell);
+    const user = new UserObjects({
+      gitDir: config.userGitDir,
+      uid: config.uid,
+      objectFormat: tree.objectFormat,
+    });
+    const objects = new PortObjects(base, packs, tree.objectFormat, converted, user, tell);
     const filesystem = filesystemOf(config, tree, objects, overlay, options);
     return { base, overlay, objects, filesystem };
   } catch (error) {
@@ -186,7 +192,7 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
     onExpired: (key) => parts?.objects.forgetAsked(key),
     isAwaited: () => notices.isTelling,
     requests: new Float64Array(requests),
-    onReady: (protocol) => tell({ kind: "mounted", protocol, fd, device }),
+    onReady: (protocol) => tell({ kind: "mounted", protocol, ...mount }),
   });
   let cause: SessionEnd = "failed";
   try {
@@ -203,8 +209,10 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
   closeFd(fd);
   // Nobody answers there any more: it must not stay in the tree. What was unmounted is not there,
   // and its device number may be another file system's by now.
-  const errno = cause === "unmounted" ? 0 : unmountDevice(device, { lazy: true });
-  if (errno !== 0) log.error("Dead mount is left", { mountPoint: config.mountPoint, errno });
+  const left = cause === "unmounted" ? null : unmountDevice(device, { lazy: true });
+  if (left !== null) {
+    log.error("Dead mount is left", { mountPoint: config.mountPoint, error: left.message });
+  }
   if (served !== null) closeTree(served, log);
   tell({ kind: "unmounted", cause });
 }

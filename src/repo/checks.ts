@@ -72,6 +72,8 @@ export interface MountPoint {
 
 export interface MountPointOptions {
   readonly records: readonly Pick<RepoRecord, "id" | "name" | "mountPoint">[];
+  /** What is written there to show a mount must not go through the mount. */
+  readonly stateRoot: string;
   /** Id of the repository that is registered there already (remount). */
   readonly own?: string;
   /** access(2); given by those who may call C. Default: taken as writable. */
@@ -101,6 +103,14 @@ export async function checkMountPoint(
   if (!path.startsWith("/")) throw fail("the path is not absolute", "give it from the root");
   const normal = normalPath(path);
   if (normal === "/") throw fail("it is the root directory", "choose another directory");
+  const where = isBelow(normal, options.stateRoot)
+    ? "it lies in"
+    : isBelow(options.stateRoot, normal)
+    ? "it holds"
+    : null;
+  if (where !== null) {
+    throw fail(`${where} the state root ${options.stateRoot}`, "choose another directory");
+  }
   refuseOtherMounts(normal, options);
   const state = await stateOf(normal, fail);
   if (state === "empty" && !(options.isWritable?.(normal) ?? true)) {
@@ -108,6 +118,10 @@ export async function checkMountPoint(
   }
   if (state === "absent") await checkParent(normal, options, fail);
   return { path: normal, state };
+}
+
+function isBelow(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`);
 }
 
 /** Lexical, as `path` is kept and compared. */
@@ -123,8 +137,8 @@ function normalPath(path: string): HostPath {
 function refuseOtherMounts(path: string, options: MountPointOptions): void {
   for (const record of options.records) {
     if (record.id === options.own) continue;
+    if (!isBelow(path, record.mountPoint)) continue;
     const same = path === record.mountPoint;
-    if (!same && !path.startsWith(`${record.mountPoint}/`)) continue;
     const what = same
       ? `"${record.name}" is registered there`
       : `it lies inside the mount of "${record.name}"`;

@@ -86,12 +86,14 @@ Deno.test("checkMountPoint: absent, empty, and what is refused", async () => {
     await Deno.mkdir(`${dir}/full/x`, { recursive: true });
     await Deno.writeTextFile(`${dir}/file`, "");
     await Deno.symlink("nowhere", `${dir}/link`);
-    const check = (path: string) => checkMountPoint(path, { records: [] });
+    const stateRoot = `${dir}/state/root`;
+    const check = (path: string) => checkMountPoint(path, { records: [], stateRoot });
     assert.deepEqual(await check(`${dir}/empty`), { path: `${dir}/empty`, state: "empty" });
     assert.deepEqual(await check(`${dir}/./new//deep/`), {
       path: `${dir}/new/deep`,
       state: "absent",
     });
+    assert.equal((await check(`${stateRoot}2`)).state, "absent");
     for (
       const [path, text] of [
         ["relative", /not absolute/],
@@ -101,6 +103,9 @@ Deno.test("checkMountPoint: absent, empty, and what is refused", async () => {
         [`${dir}/file/below`, /not a directory/],
         [`${dir}/link`, /link to nothing/],
         [`${dir}/a\nb`, /control/],
+        [stateRoot, /it lies in the state root/],
+        [`${stateRoot}/repos/./x`, /it lies in the state root/],
+        [`${dir}/state`, /it holds the state root/],
       ] as const
     ) {
       await assert.rejects(check(path), (error: unknown) => {
@@ -109,7 +114,7 @@ Deno.test("checkMountPoint: absent, empty, and what is refused", async () => {
         return error.message.startsWith("Cannot mount at ");
       });
     }
-    const deny = { records: [], isWritable: () => false };
+    const deny = { records: [], stateRoot, isWritable: () => false };
     await assert.rejects(checkMountPoint(`${dir}/empty`, deny), /may not write/);
     await assert.rejects(checkMountPoint(`${dir}/new`, deny), /may not make/);
   });
@@ -118,7 +123,7 @@ Deno.test("checkMountPoint: absent, empty, and what is refused", async () => {
 Deno.test("checkMountPoint: other mounts are refused without touching them", async () => {
   const records = [{ id: "1", name: "one", mountPoint: "/nowhere/one" }] as RepoRecord[];
   const check = (path: string, own?: string) =>
-    checkMountPoint(path, { records, ...(own === undefined ? {} : { own }) });
+    checkMountPoint(path, { records, stateRoot: "/state", ...(own === undefined ? {} : { own }) });
   await assert.rejects(check("/nowhere/one"), /"one" is registered there/);
   await assert.rejects(check("/nowhere/one/sub"), /inside the mount of "one"/);
   assert.equal((await check("/nowhere/one", "1")).state, "absent");

@@ -33,6 +33,7 @@ import {
 } from "../git/checkout.ts";
 import { attributesLine, type Conversion } from "../git/conversion.ts";
 import { makeFolder, readTextIfExists, removeTree, writeFileAtomically } from "../git/files.ts";
+import { GitError } from "../git/process.ts";
 import { logger } from "../log.ts";
 import { CONVERTED_FOLDERS } from "../mount/messages.ts";
 import { S_IFMT, S_IFREG } from "../overlay/inode.ts";
@@ -96,6 +97,8 @@ const TURN_BYTES = 8 * COPY_BYTES;
 /** A driver says nothing of how far it is: who waits for it is patient for so long. */
 const PATIENCE_MS = 5 * 60_000;
 const PROGRESS_MS = 5_000;
+/** Of what git and a driver say of a failure. */
+const WORDS_MAX = 2000;
 
 export class Converter {
   readonly #options: ConverterOptions;
@@ -196,7 +199,7 @@ class Lane {
         converted = await this.#run(dir, batch);
       } catch (error) {
         if (this.#signal.aborted) return;
-        converted = this.#onFailure(batch, messageOf(error));
+        converted = this.#onFailure(batch, wordsOf(error));
       } finally {
         this.#running.clear();
       }
@@ -279,6 +282,12 @@ class Lane {
   }
 }
 
+/** What a driver says is the cause, where git only says that it failed. */
+function wordsOf(error: unknown): string {
+  const words = error instanceof GitError ? error.stderr.trim().slice(-WORDS_MAX) : "";
+  return words === "" ? messageOf(error) : words.replaceAll(/\s*\n\s*/g, "; ");
+}
+
 /** A driver is told the path; of others git needs a name that nothing else has. */
 function fileOf({ id, conversion }: Wanted): CheckoutFile {
   return { path: conversion.filter?.path ?? id, oid: plainOid(id) };
@@ -303,10 +312,7 @@ async function prepareDir(
   await removeTree(dir.workDir);
   await makeFolder(dir.workDir, 0o700);
   if (owners.owner !== null) changeOwner(dir.workDir, owners.owner.uid, owners.owner.gid);
-  await createCheckoutDir(dir, {
-    storeGitDir: layout.store(record.storeId).gitDir,
-    commitOid: record.baseCommitOid,
-  });
+  await createCheckoutDir(dir, layout.store(record.storeId).gitDir);
   return dir;
 }
 

@@ -43,6 +43,15 @@ export function duplicateFd(fd: number): number {
   return other;
 }
 
+const GET_FLAGS = 3;
+const SET_FLAGS = 4;
+
+/** O_NONBLOCK, for the open file. Throws FsError. */
+export function setNonBlocking(fd: number): void {
+  const flags = libc.fcntl(fd, GET_FLAGS, 0);
+  if (flags < 0 || libc.fcntl(fd, SET_FLAGS, flags | O.NONBLOCK) !== 0) throw lastError("fcntl");
+}
+
 /** Bytes read, or minus errno. */
 export function readFd(fd: number, into: Uint8Array<ArrayBuffer>): number {
   const count = Number(libc.read(fd, into, BigInt(into.length)));

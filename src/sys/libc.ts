@@ -16,6 +16,13 @@ const library = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "li
   pread: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
   pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
   openat: { parameters: ["i32", "buffer", "i32", "u32"], result: "i32" },
+  // long syscall(long number, ...): for what libc has no function of, or not everywhere.
+  openat2: {
+    name: "syscall",
+    parameters: ["i64", "i64", "buffer", "buffer", "usize"],
+    result: "i64",
+  },
+  getdents64: { name: "syscall", parameters: ["i64", "i64", "buffer", "usize"], result: "i64" },
   unlinkat: { parameters: ["i32", "buffer", "i32"], result: "i32" },
   // int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out)
   statx: { parameters: ["i32", "buffer", "i32", "u32", "buffer"], result: "i32" },
@@ -35,7 +42,37 @@ const library = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "li
   clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
   // int poll(struct pollfd *fds, nfds_t count, int timeoutMs)
   poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
+  // On a thread of Deno's pool.
+  pollAside: {
+    name: "poll",
+    parameters: ["buffer", "u64", "i32"],
+    result: "i32",
+    nonblocking: true,
+  },
   eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  // int socketpair(int domain, int type, int protocol, int fds[2])
+  socketpair: { parameters: ["i32", "i32", "i32", "buffer"], result: "i32" },
+  // ssize_t recvmsg(int socket, struct msghdr *message, int flags)
+  recvmsg: { parameters: ["i32", "buffer", "i32"], result: "isize" },
+  // int posix_spawn(pid_t *, const char *path, actions *, attributes *, char *argv[], *envp[])
+  posix_spawn: {
+    parameters: ["buffer", "buffer", "buffer", "buffer", "buffer", "buffer"],
+    result: "i32",
+  },
+  posix_spawn_file_actions_init: { parameters: ["buffer"], result: "i32" },
+  posix_spawn_file_actions_addopen: {
+    parameters: ["buffer", "i32", "buffer", "i32", "u32"],
+    result: "i32",
+  },
+  posix_spawn_file_actions_adddup2: { parameters: ["buffer", "i32", "i32"], result: "i32" },
+  posix_spawn_file_actions_destroy: { parameters: ["buffer"], result: "i32" },
+  posix_spawnattr_init: { parameters: ["buffer"], result: "i32" },
+  posix_spawnattr_setflags: { parameters: ["buffer", "i16"], result: "i32" },
+  posix_spawnattr_destroy: { parameters: ["buffer"], result: "i32" },
+  // pid_t waitpid(pid_t pid, int *status, int options)
+  waitpid: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  kill: { parameters: ["i32", "i32"], result: "i32" },
+  getenv: { parameters: ["buffer"], result: "pointer" },
   // int mount(const char *source, *target, *type, unsigned long flags, const void *data)
   mount: { parameters: ["buffer", "buffer", "buffer", "u64", "buffer"], result: "i32" },
   umount2: { parameters: ["buffer", "i32"], result: "i32" },

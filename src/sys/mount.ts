@@ -1,12 +1,20 @@
-/** mount(2), umount2(2), /dev/fuse, mountinfo, statvfs. */
+/**
+ * mount(2), umount2(2), /dev/fuse, mountinfo, statvfs.
+ *
+ * Each call is made by ourselves first, and where this process has no right to (EPERM) by
+ * fusermount3: root, a container and a user namespace of one's own need nobody's help.
+ */
 
-import { ERRNO } from "../errno.ts";
-import { closeFd, O, openFd } from "./fd.ts";
+import { ERRNO, errnoName, FsError } from "../errno.ts";
+import { closeFd, O, openFd, setNonBlocking, writeFd } from "./fd.ts";
+import { ownedStatFd } from "./file.ts";
+import { mountByHelper, unmountByHelper, unmountByHelperAside } from "./fusermount.ts";
 import { cString, errno, lastError, libc } from "./libc.ts";
 import { readProcFile } from "./process.ts";
 
+const SUBTYPE = "afs";
 /** File system type in /proc/self/mountinfo. */
-export const FS_TYPE = "fuse.afs";
+export const FS_TYPE = `fuse.${SUBTYPE}`;
 
 const MS_RDONLY = 1;
 const MS_NOSUID = 2;
@@ -22,12 +30,15 @@ export interface FuseMount {
   readonly fd: number;
   /** As in MountInfo. */
   readonly device: string;
+  /** fusermount3 has made it, and must take it away. */
+  readonly byHelper: boolean;
+  /** Whether other users may look into it, as far as its files' modes let them. */
+  readonly allowsOthers: boolean;
 }
 
 export interface FuseMountOptions {
   readonly mountPoint: string;
   readonly source: string;
-  readonly allowOther: boolean;
   readonly readOnly: boolean;
   readonly uid: number;
   readonly gid: number;
@@ -35,74 +46,109 @@ export interface FuseMountOptions {
 
 /**
  * Opens /dev/fuse and mounts it, nosuid, nodev, with default_permissions (unknown sizes are safe
- * only with it: notes in src/fuse/README.md). Throws FsError.
+ * only with it: notes in src/fuse/README.md). Throws FsError; nothing is mounted then.
  */
 export function mountFuse(options: FuseMountOptions): FuseMount {
   const before = new Set(readMountInfo().map(({ device }) => device));
+  const made = () =>
+    readMountInfo().filter(({ device, fsType }) => fsType === FS_TYPE && !before.has(device));
+  const { mountPoint } = options;
+  const mount = mountDirectly(options) ?? mountHelped(options, () => {
+    const left = made().find((mount) => mount.mountPoint === mountPoint);
+    if (left !== undefined) unmountByHelper(mountPoint, true);
+  });
+  const ours = made().find((mount) => mount.mountPoint === mountPoint) ?? made().at(-1);
+  return { ...mount, device: ours?.device ?? "" };
+}
+
+/** Where pages are larger than 4 KiB, max_pages alone would allow more than one reply can hold. */
+const OPTIONS = ["default_permissions", "max_read=1048576"];
+
+/** Null: this process may not. Throws FsError. */
+function mountDirectly(options: FuseMountOptions): Omit<FuseMount, "device"> | null {
   // A directory, and no link: whoever may write beside it must not choose where root mounts.
   const target = openFd(options.mountPoint, O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  let fd = -1;
   try {
-    const fd = mountOn(target, options);
-    const made = readMountInfo().filter(({ device, fsType }) =>
-      fsType === FS_TYPE && !before.has(device)
+    fd = openFd("/dev/fuse", O.RDWR | O.NONBLOCK);
+    const data = [
+      `fd=${fd}`,
+      `rootmode=${S_IFDIR.toString(8)}`,
+      `user_id=${options.uid}`,
+      `group_id=${options.gid}`,
+      ...OPTIONS,
+      "allow_other",
+    ].join(",");
+    const result = libc.mount(
+      cString(options.source),
+      cString(`/proc/self/fd/${target}`),
+      cString(FS_TYPE),
+      BigInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0)),
+      cString(data),
     );
-    const ours = made.find(({ mountPoint }) => mountPoint === options.mountPoint) ?? made.at(-1);
-    return { fd, device: ours?.device ?? "" };
+    if (result !== 0) throw lastError(`mount ${options.mountPoint}`);
+    return { fd, byHelper: false, allowsOthers: true };
+  } catch (error) {
+    if (fd >= 0) closeFd(fd);
+    if (error instanceof FsError && error.errno === ERRNO.EPERM) return null;
+    throw error;
   } finally {
     closeFd(target);
   }
 }
 
-function mountOn(target: number, options: FuseMountOptions): number {
-  const fd = openFd("/dev/fuse", O.RDWR | O.NONBLOCK);
-  const data = [
-    `fd=${fd}`,
-    `rootmode=${S_IFDIR.toString(8)}`,
-    `user_id=${options.uid}`,
-    `group_id=${options.gid}`,
-    "default_permissions",
-    // Where pages are larger than 4 KiB, max_pages alone would allow more than one reply can hold.
-    "max_read=1048576",
-    ...(options.allowOther ? ["allow_other"] : []),
-  ].join(",");
-  const result = libc.mount(
-    cString(options.source),
-    cString(`/proc/self/fd/${target}`),
-    cString(FS_TYPE),
-    BigInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0)),
-    cString(data),
-  );
-  if (result !== 0) {
-    const error = lastError(`mount ${options.mountPoint}`);
-    closeFd(fd);
+/** `undo`: it may have mounted, and then not said so. Throws FsError. */
+function mountHelped(options: FuseMountOptions, undo: () => void): Omit<FuseMount, "device"> {
+  try {
+    const more = options.readOnly ? ["ro"] : [];
+    const mount = mountByHelper({ ...options, subtype: SUBTYPE, options: [...OPTIONS, ...more] });
+    setNonBlocking(mount.fd);
+    return { ...mount, byHelper: true };
+  } catch (error) {
+    undo();
     throw error;
   }
-  return fd;
 }
 
 /**
- * Unmounts the FUSE mount with this device number, wherever it is by now; 0 or errno. EBUSY: in
- * use, or something else is mounted on top of it. 0 also when it is gone already. Only for a mount
- * whose device is closed: the kernel may write to one that is not, and wait for us.
+ * Unmounts the FUSE mount with this device number, wherever it is by now; null, or why not (EBUSY:
+ * in use, or something else is mounted on top of it). Null also when it is gone already. Only for a
+ * mount whose device is closed: the kernel may write to one that is not, and wait for us.
  */
-export function unmountDevice(device: string, options: UnmountOptions): number {
+export function unmountDevice(device: string, options: UnmountOptions): FsError | null {
   const mountPoint = mountPointOf(device);
-  if (mountPoint === null) return 0;
-  return mountPoint === COVERED ? ERRNO.EBUSY : unmount(mountPoint, options);
+  if (mountPoint === null) return null;
+  if (mountPoint === COVERED) return covered();
+  const error = unmountDirectly({ mountPoint, device }, options);
+  if (error?.errno !== ERRNO.EPERM) return error;
+  return unmountByHelper(mountPoint, options.lazy);
 }
 
 /**
  * As unmountDevice, of a mount that is still served, without blocking this thread: what is dirty in
  * shared mappings is written on the way, and the mount's thread must answer.
  */
-export async function unmountServed(device: string, options: { lazy: boolean }): Promise<number> {
+export async function unmountServed(
+  { device, byHelper }: Pick<FuseMount, "device" | "byHelper">,
+  { lazy }: { lazy: boolean },
+): Promise<FsError | null> {
   const mountPoint = mountPointOf(device);
-  if (mountPoint === null) return 0;
-  if (mountPoint === COVERED) return ERRNO.EBUSY;
-  const flags = UMOUNT_NOFOLLOW | (options.lazy ? MNT_DETACH : 0);
-  if (await libc.umount2Aside(cString(mountPoint), flags) === 0) return 0;
-  // errno is the other thread's. What refuses to go is in use; there is no other reason for ours.
-  return mountPointOf(device) === null ? 0 : ERRNO.EBUSY;
+  if (mountPoint === null) return null;
+  if (mountPoint === COVERED) return covered();
+  let error: FsError | null;
+  if (byHelper) {
+    error = await unmountByHelperAside(mountPoint, lazy);
+  } else {
+    const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
+    const isDone = await libc.umount2Aside(cString(mountPoint), flags) === 0;
+    // errno is the other thread's. What refuses to go is in use; there is no other reason for ours.
+    error = isDone ? null : new FsError(ERRNO.EBUSY);
+  }
+  return error === null || mountPointOf(device) === null ? null : error;
+}
+
+function covered(): FsError {
+  return new FsError(ERRNO.EBUSY, "something else is mounted on top of it");
 }
 
 /**
@@ -138,26 +184,65 @@ export interface UnmountOptions {
   readonly force?: boolean;
 }
 
-/** Unmounts; 0 or errno (EBUSY: in use). */
-export function unmount(mountPoint: string, { lazy, force }: UnmountOptions): number {
-  const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0) | (force === true ? MNT_FORCE : 0);
-  return libc.umount2(cString(mountPoint), flags) === 0 ? 0 : errno();
+type Mount = Pick<MountInfo, "mountPoint" | "device">;
+
+/** By umount2(2). Null, or why not. */
+function unmountDirectly(mount: Mount, { lazy, force = false }: UnmountOptions): FsError | null {
+  const { mountPoint, device } = mount;
+  const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
+  const unmount = (more: number) =>
+    libc.umount2(cString(mountPoint), flags | more) === 0 ? 0 : errno();
+  let number = unmount(force ? MNT_FORCE : 0);
+  if (number === ERRNO.EPERM && force) {
+    // Some kernels let nobody but root use force, in whatever namespace.
+    abortConnection(device);
+    number = unmount(0);
+  }
+  // It is gone.
+  if (number === 0 || number === ERRNO.EINVAL) return null;
+  return new FsError(number, `umount ${mountPoint}: ${errnoName(number)}`);
 }
 
 /**
- * Takes a dead mount out of the tree. By force: a thread that tells the kernel something may hold
- * its device open, and wait for somebody who waits for a reply. Throws FsError.
+ * What force does, for who may not use it: a mount's user may write this file, where the machine
+ * shows it (Documentation/filesystems/fuse/fuse.rst).
  */
-export function detachMount(mountPoint: string): void {
-  const number = unmount(mountPoint, { lazy: true, force: true });
-  if (number !== 0 && number !== ERRNO.EINVAL) throw lastError(`umount ${mountPoint}`);
+function abortConnection(device: string): void {
+  try {
+    const minor = device.split(":")[1] ?? "";
+    const fd = openFd(`/sys/fs/fuse/connections/${minor}/abort`, O.WRONLY);
+    writeFd(fd, new TextEncoder().encode("1"));
+    closeFd(fd);
+  } catch {
+    // It ends when its device is closed everywhere.
+  }
+}
+
+/**
+ * Takes dead mounts out of the tree. By force: a thread that tells the kernel something may hold
+ * the device open, and wait for somebody who waits for a reply. Throws FsError.
+ */
+async function detach(mounts: readonly Mount[]): Promise<void> {
+  for (const mount of mounts) {
+    const error = unmountDirectly(mount, { lazy: true, force: true });
+    if (error === null) continue;
+    if (error.errno !== ERRNO.EPERM) throw error;
+    const refused = await unmountByHelperAside(mount.mountPoint, true);
+    if (refused !== null && mountPointOf(mount.device) !== null) throw refused;
+  }
+}
+
+/** Takes what is mounted there out of the tree: the last mount, which is dead. Throws FsError. */
+export async function detachMount(mountPoint: string): Promise<void> {
+  const mount = readMountInfo().findLast((info) => info.mountPoint === mountPoint);
+  if (mount !== undefined) await detach([mount]);
 }
 
 /** Takes the mounts of a daemon that is gone out of the tree. Throws FsError. */
-export function detachOurMounts(mountPoints: ReadonlySet<string>): void {
-  for (const { fsType, mountPoint } of readMountInfo()) {
-    if (fsType === FS_TYPE && mountPoints.has(mountPoint)) detachMount(mountPoint);
-  }
+export async function detachOurMounts(mountPoints: ReadonlySet<string>): Promise<void> {
+  const isOurs = ({ fsType, mountPoint }: MountInfo) =>
+    fsType === FS_TYPE && mountPoints.has(mountPoint);
+  await detach(readMountInfo().filter(isOurs));
 }
 
 export interface MountInfo {
@@ -195,6 +280,17 @@ export function fuseDeviceError(): number | null {
   if (fd < 0) return errno();
   closeFd(fd);
   return null;
+}
+
+/** Who may open /dev/fuse, as `ls -n` would say; Deno refuses to look. Throws FsError. */
+export function fuseDeviceAccess(): { readonly mode: string; readonly uid: number } {
+  const fd = openFd("/dev/fuse", O.PATH);
+  try {
+    const { mode, uid } = ownedStatFd(fd);
+    return { mode: (mode & 0o777).toString(8).padStart(4, "0"), uid };
+  } finally {
+    closeFd(fd);
+  }
 }
 
 export interface FileSystemStats {

@@ -145,8 +145,8 @@ export function arriveAndOpen({ call, open }: Gate): void {
 
 const ROOT = fakeOid(1);
 export const COMMIT = fakeOid(2);
-const OTHER_ROOT = fakeOid(3);
-const OTHER_COMMIT = fakeOid(4);
+export const OTHER_ROOT = fakeOid(3);
+export const OTHER_COMMIT = fakeOid(4);
 export const ABSENT = "ab".repeat(20) as Oid;
 const treeOid = (dir: number) => fakeOid(0x1000 + dir);
 

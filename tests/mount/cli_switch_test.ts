@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import type { GitServer } from "../support/git_server_api.ts";
 import { makeSizedRepo } from "../support/repos.ts";
-import { git, type RunResult } from "../support/run.ts";
+import { git, type RunResult, waitFor } from "../support/run.ts";
 import { AFS, fixture, type Lab, mountTest } from "./harness.ts";
 
 const sized = fixture((path) =>
@@ -256,6 +256,24 @@ mountTest("switch: git refuses, in its own words", async (lab, t) => {
     await p.both(`sw main; git update-index --no-assume-unchanged ${changed} || true`);
     await p.agree();
   });
+  await t.step("skip-worktree, of a file whose size git knows", async () => {
+    const known = `git -c core.fsmonitor=false add ${changed}`;
+    await p.both(`${known}; git update-index --skip-worktree ${changed}`);
+    assert.equal((await p.both("sw old")).code, 0);
+    await p.both(`sw main; git update-index --no-skip-worktree ${changed} || true`);
+    await p.agree();
+  });
+  await t.step("an index without a file monitor, until the next status", async () => {
+    const before = await p.switches();
+    await p.both("git read-tree HEAD; sw old");
+    assert.equal((await p.reasons()).at(-1), "the index has no file monitor");
+    assert.equal(await p.switches(), before);
+    await p.both("git status; sw main");
+    assert.equal(await p.switches(), before + 1);
+    await p.both("git read-tree HEAD; git status; sw old; sw main");
+    assert.equal(await p.switches(), before + 3);
+    await p.agree();
+  });
 });
 
 mountTest("switch: new branches, remote branches, hooks, output", async (lab, t) => {
@@ -387,6 +405,51 @@ mountTest("switch: files that a checkout converts, and attributes that differ", 
       assert.equal(await p.mount.sh(look), await p.clone.sh(look), target);
     }
   });
+});
+
+mountTest("switch: a daemon killed in the middle: what is so, and what to run", async (lab) => {
+  const [hold, bin] = [lab.at("hold"), lab.at("bin")];
+  await Deno.mkdir(bin);
+  const { stdout: real } = await lab.sh("command -v git");
+  // Once the intent is on the disk, the daemon's git does nothing until it is killed.
+  await Deno.writeTextFile(
+    `${bin}/git`,
+    `#!/bin/sh
+    held=
+    while [ -e '${hold}' ] && ls '${lab.stateRoot}'/repos/*/switch.json >/dev/null 2>&1; do
+      held=1; sleep 0.05
+    done
+    [ -z "$held" ] || exit 1
+    exec ${real.trim()} "$@"\n`,
+    { mode: 0o755 },
+  );
+  lab.env["PATH"] = `${bin}:${lab.env["PATH"]}`;
+  const p = await pair(lab);
+  await p.mount.sh("echo mine >untracked");
+  await Deno.writeTextFile(hold, "");
+  const switching = p.mount.run("sw old");
+  const intent = 'cat "$1"/repos/*/switch.json 2>/dev/null';
+  await waitFor(
+    async () => (await lab.sh(intent, [lab.stateRoot], { okCodes: "any" })).code === 0,
+    "the intent of the switch",
+  );
+  const [daemon] = await lab.daemons();
+  assert.equal(await daemon?.stop("SIGKILL"), 137);
+  await Deno.remove(hold);
+  const { code, stderr } = await switching;
+  assert.equal(code, 128);
+  assert.match(stderr, /^afs: Cannot tell .* the work tree is as before or as old has it.*\n$/);
+  const advice = /run: afs (remount --name \S+)\n$/.exec(stderr)?.[1]?.split(" ") ?? [];
+  await lab.afs(advice);
+  assert.equal(
+    await p.mount.sh("git symbolic-ref HEAD; git status --porcelain; cat untracked"),
+    "refs/heads/main\n?? untracked\nmine\n",
+  );
+  await p.mount.sh("sw old");
+  assert.equal(
+    await p.mount.sh("git symbolic-ref HEAD; git status --porcelain; cat untracked"),
+    "refs/heads/old\n?? untracked\nmine\n",
+  );
 });
 
 mountTest("switch: a killed daemon leaves the commit before or the one after", async (lab) => {

@@ -35,6 +35,7 @@ Deno.test("help and version", async () => {
     assert.match(help.stdout, new RegExp(`^  ${verb}\\b`, "m"));
     assert.match((await afs.ok(["help", verb])).stdout, new RegExp(`^Usage: afs ${verb}\\b`));
   }
+  assert.equal((await afs.ok(["help", "help"])).stdout, help.stdout);
   assert.doesNotMatch((await afs.ok(["daemon", "--help"])).stdout, /--background/);
   const version = await afs.ok(["--version"]);
   for (
@@ -48,7 +49,10 @@ Deno.test("wrong usage ends with 129 and one line", async () => {
   await using afs = await makeCli();
   const cases: string[][] = [
     ["no-such-verb"],
+    ["statsu"],
     ["--no-such-option"],
+    ["help", "no-such-verb"],
+    ["help", "--no-such-option"],
     ["mount"],
     ["mount", "--no-such-option", "x"],
     ["mount", "x", "y", "z"],
@@ -77,7 +81,7 @@ Deno.test("wrong usage ends with 129 and one line", async () => {
   for (const args of cases) {
     const result = await afs.run(args);
     assert.equal(result.code, 129, `${args.join(" ")}: ${result.stderr}`);
-    assert.match(result.stderr, /^afs: /, args.join(" "));
+    assert.match(result.stderr, /^afs: .*\n$/, args.join(" "));
     assert.equal(result.stdout, "");
   }
   await afs.assertNothingLeft();
@@ -167,6 +171,11 @@ cliTest("names and mount points that cannot be used", async (afs) => {
   await afs.fails(["mount", remote, afs.at("full")], 129, /not empty/);
   await afs.fails(["mount", remote, afs.at("file")], 129, /not a directory/);
   await afs.fails(["mount", remote, "/"], 129, /root directory/);
+  await afs.fails(["mount", remote, `${afs.stateRoot}/m`], 129, /lies in the state root/);
+  const args = ["add-repo", "--name", "state", "--remote", remote, "--mount-root"];
+  await afs.fails([...args, afs.stateRoot], 129, /lies in the state root/);
+  await afs.fails([...args, afs.dir.path], 129, /lies in the state root/);
+  await afs.fails(["mount", remote, afs.dir.path], 129, /holds the state root/);
   await afs.assertNothingLeft();
 });
 

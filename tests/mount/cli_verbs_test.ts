@@ -247,6 +247,49 @@ cliTest("Ctrl-C while a repository is acquired undoes it", async (afs) => {
   await afs.assertNothingLeft();
 });
 
+cliTest("Ctrl-C while the daemon does not answer ends any verb", async (afs) => {
+  await makeRepo(afs.at("repo.git"));
+  await makeRepo(afs.at("other.git"));
+  const daemon = await afs.startDaemon();
+  await afs.ok(["mount", afs.at("repo.git"), "m", "--wait=history"]);
+  Deno.kill(daemon.pid, "SIGSTOP");
+  const m = afs.at("m");
+  const verbs = [
+    ["status"],
+    ["list-repos", "--json"],
+    ["fetch", m],
+    ["set-refresh", m, "--interval", "1h"],
+    ["switch", "feature", "--name", "m"],
+    ["remount", m],
+    ["mount", afs.at("other.git"), afs.at("other")],
+    ["add-repo", "--name", "x", "--remote", afs.at("other.git"), "--mount-root", afs.at("root")],
+    ["unmount", m, "--force"],
+    ["remove-repo", m],
+  ];
+  try {
+    for (const verb of verbs) {
+      const child = afs.start(verb);
+      await waitFor(() => handles(child.pid, 2), `handler of SIGINT of ${verb}`);
+      child.kill("SIGINT");
+      assert.equal(await child.exited, 130, verb.join(" "));
+    }
+  } finally {
+    Deno.kill(daemon.pid, "SIGCONT");
+  }
+  // Nobody waits for these any more.
+  await waitFor(async () => {
+    const { repos } = await afs.json(["list-repos"]);
+    return repos.every(({ repo }: { repo: string }) => repo === "m");
+  }, "end of the undoing");
+});
+
+/** Whether the process has a handler for a signal. */
+async function handles(pid: number, signal: number): Promise<boolean> {
+  const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
+  const caught = BigInt(`0x${/^SigCgt:\s+([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
+  return (caught >> BigInt(signal - 1) & 1n) === 1n;
+}
+
 /** What a mount without a daemon makes, one after the other, before its verb is asked. */
 const STARTING = ["", "daemon.log", "daemon.lock", "registry.sqlite", "control.sock"];
 

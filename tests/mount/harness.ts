@@ -401,6 +401,21 @@ export class Lab implements AsyncDisposable {
     return result;
   }
 
+  /** A PATH with all that is in this one, but for one tool. */
+  async pathWithout(tool: string): Promise<string> {
+    const bin = this.at("bin");
+    await Deno.mkdir(bin);
+    for (const dir of (this.env["PATH"] ?? "").split(":")) {
+      // What is found first counts.
+      await this.sh('find "$1/" -maxdepth 1 ! -type d ! -name "$2" -exec ln -s -t "$3" {} +', [
+        dir,
+        tool,
+        bin,
+      ], { okCodes: "any" });
+    }
+    return bin;
+  }
+
   /** touch_main.ts in a child: one way of touching one path. */
   async touch(op: string, path: string, ...args: string[]): Promise<Touched> {
     const { stdout } = await run(

@@ -59,7 +59,6 @@ if (import.meta.main) {
       contextsPath: `${dir}/contexts.sqlite`,
       uid: 0,
       gid: 0,
-      allowOther: true,
       userGitDir: "/nowhere",
       stateRoot: dir,
     },

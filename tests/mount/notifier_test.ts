@@ -74,7 +74,7 @@ mountTest("notifier: a killed daemon's dead mount is taken away by force", async
   const { server, mountPoint, waiting } = await block(lab);
   Deno.kill(server.pid, "SIGKILL");
   // As the next daemon does before it mounts there.
-  detachMount(mountPoint);
+  await detachMount(mountPoint);
   assert.equal(await server.finish(), 128 + 9);
   assert.equal(await waiting.exited, 1);
 });

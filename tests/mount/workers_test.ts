@@ -89,7 +89,7 @@ new StoreWorkers(options).start("sha1");
 new MountHandle({
   repoId: "0123456789abcdef", repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   overlayDir: store.dir + "/overlay", xattrs: false, umask: 18, readOnly: false,
-  uid: 0, gid: 0, allowOther: false,
+  uid: 0, gid: 0,
   userGitDir: "", stateRoot: root,
 }, { objectFormat: "sha1", rootTreeId: "", baseTimeSeconds: 0 },
   spawnMountWorker([store.dir]), () => {}).started().catch(ended);

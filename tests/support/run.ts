@@ -303,18 +303,22 @@ export async function waitFor<T>(
 /** One line of /proc/self/mountinfo. Paths are decoded (`\040` and the like). */
 export interface MountInfo {
   id: number;
+  /** `major:minor`. */
+  device: string;
   mountPoint: string;
   fsType: string;
   source: string;
   options: string;
+  /** Of the file system. */
+  superOptions: string;
 }
 
 /**
- * Mounts this process can see, in the order of the kernel's list. Reads through `cat`: Deno refuses
- * /proc.
+ * Mounts a process can see (default: this one), in the order of the kernel's list. Reads through
+ * `cat`: Deno refuses /proc.
  */
-export async function mountInfo(): Promise<MountInfo[]> {
-  const { stdout } = await run("cat", ["/proc/self/mountinfo"]);
+export async function mountInfo(pid: number | "self" = "self"): Promise<MountInfo[]> {
+  const { stdout } = await run("cat", [`/proc/${pid}/mountinfo`]);
   const mounts: MountInfo[] = [];
   for (const line of stdout.split("\n")) {
     const [left, right] = line.split(" - ");
@@ -323,10 +327,12 @@ export async function mountInfo(): Promise<MountInfo[]> {
     const b = right.split(" ");
     mounts.push({
       id: Number(a[0]),
+      device: a[2] ?? "",
       mountPoint: unescapeMount(a[4] ?? ""),
       fsType: b[0] ?? "",
       source: unescapeMount(b[1] ?? ""),
       options: a[5] ?? "",
+      superOptions: b[2] ?? "",
     });
   }
   return mounts;

@@ -1,6 +1,6 @@
 /** Serialises work by key within one thread: what two verbs do to one thing does not interleave. */
 
-import { orAborted } from "../clock.ts";
+import { orAborted } from "./clock.ts";
 
 export class KeyedLock {
   /** The end of each key's queue. */
