@@ -13,7 +13,7 @@ import { labTest, without } from "./harness.ts";
 
 const NO_OPENSSL = await without("openssl");
 const SSHD = await sshdPath();
-const NO_SSHD = SSHD === null ? "there is no sshd" : await without("ssh-agent");
+const NO_SSHD = await without(SSHD === null ? "sshd" : "ssh-agent");
 
 async function push(gitDir: string): Promise<void> {
   const args = ["commit-tree", "-p", "main", "-m", "pushed", "main^{tree}"];
