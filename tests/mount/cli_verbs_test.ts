@@ -284,8 +284,8 @@ cliTest("Ctrl-C while the daemon does not answer ends any verb", async (afs) => 
 });
 
 /**
- * Whether the process has a handler for a signal, and sleeps: the runtime has the kernel's handler a
- * moment before it knows whom to tell.
+ * Whether the process has a handler for a signal, and sleeps: the runtime has the kernel's handler
+ * a moment before it knows whom to tell.
  */
 async function handles(pid: number, signal: number): Promise<boolean> {
   const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
