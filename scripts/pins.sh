@@ -13,8 +13,6 @@ afs_denort_package_version=0.22.2
 # The esbuild that this version of `deno bundle` runs.
 afs_esbuild_version=0.25.5
 
-# For tests only; scripts/git-lfs builds it.
-afs_git_lfs_version=3.5.1
 
 afs_deno_sha256() {
   case $1 in

@@ -2,11 +2,13 @@
 
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { checkMountRights } from "../daemon/preflight.ts";
-import { remoteWithoutCredentials } from "../git/remote_url.ts";
+import { Failure } from "../failure.ts";
+import { parseRemote, remoteWithoutCredentials, urlWithCredentials } from "../git/remote_url.ts";
+import { readTokenFrom } from "../git/token_file.ts";
 import { registerSecretsOf } from "../redact.ts";
 import type { Oid } from "../git/oid.ts";
 import { checkBranch, checkDepth, checkName, checkRequiredCommit } from "../repo/checks.ts";
-import { remoteForDaemon } from "./host_paths.ts";
+import { absolutePath, remoteForDaemon } from "./host_paths.ts";
 import {
   addJsonOption,
   addOwnerOptions,
@@ -24,6 +26,7 @@ export interface AcquireOptions extends OwnerOptions, JsonOption {
   readonly ref?: string;
   readonly requireCommit?: string;
   readonly refresh?: Interval;
+  readonly tokenFile?: string;
   readonly depth?: number;
   readonly xattr?: true;
   readonly umask?: number;
@@ -40,6 +43,10 @@ export function addAcquireOptions(command: Command): Command {
       "--refresh <interval>",
       "how often the remote is asked: 30s, 5m, ... or never",
       interval,
+    )
+    .option(
+      "--token-file <path>",
+      "file with the token, or user:token, read at each login; -: standard input, read once",
     )
     .option("--read-only", "nothing can be changed through the mount")
     .option("--umask <mask>", "permissions that files do not have, e.g. 002 (default: 022)", umask)
@@ -58,6 +65,8 @@ export interface AcquireParams {
   readonly uid: number;
   readonly gid: number;
   readonly xattrs: boolean;
+  /** Absolute; null: none. */
+  readonly tokenFile: string | null;
   /** Absent: it was not said. */
   readonly umask?: number;
   readonly readOnly: boolean;
@@ -82,8 +91,10 @@ export function acquireParams(url: string, options: AcquireOptions): AcquirePara
   if (requiredCommit !== null) checkRequiredCommit(requiredCommit);
   const owner = ownerFrom(options);
   checkMountRights(shown);
+  const { tokenFile } = options;
   return {
-    remote,
+    remote: tokenFile === "-" ? withTokenFromInput(remote) : remote,
+    tokenFile: tokenFile === undefined || tokenFile === "-" ? null : absolutePath(tokenFile),
     branch: branch ?? null,
     depth: depth ?? null,
     requiredCommit: requiredCommit as Oid | null,
@@ -93,4 +104,17 @@ export function acquireParams(url: string, options: AcquireOptions): AcquirePara
     ...(options.umask === undefined ? {} : { umask: options.umask }),
     readOnly: options.readOnly ?? false,
   };
+}
+
+/** A token that is not to be in a file is given to the daemon as one in the URL would be. */
+function withTokenFromInput(url: string): string {
+  const remote = parseRemote(url);
+  const refuse = (why: string) => {
+    return new Failure("usage", `Cannot use a token for ${remote.url}: ${why}`);
+  };
+  if (remote.credentials !== null) throw refuse("its URL has a login too; give one of them");
+  if (remote.origin === null) throw refuse("only http and https take one");
+  const given = urlWithCredentials(remote.url, readTokenFrom(Deno.stdin));
+  registerSecretsOf(given);
+  return given;
 }

@@ -91,6 +91,7 @@ async function showAll(dir: string, signal: AbortSignal): Promise<void> {
     branch: null,
     depth: null,
     requiredCommit: null,
+    tokenFile: null,
     readOnly: false,
     uid: effectiveUid(),
     gid: effectiveGid(),

@@ -10,8 +10,15 @@ import { variable } from "./environment.ts";
  * what is a mount of ours is not asked, since its daemon may be dead.
  */
 export function hostPath(path: string): HostPath {
-  const absolute = path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
-  return realPathOf(normalPath(absolute), new Set(readMountInfo().map((info) => info.mountPoint)));
+  return realPathOf(
+    normalPath(absolutePath(path)),
+    new Set(readMountInfo().map((info) => info.mountPoint)),
+  );
+}
+
+/** Links are kept: those on the way to a token are what a secret manager changes. */
+export function absolutePath(path: string): string {
+  return path.startsWith("/") ? path : `${Deno.cwd()}/${path}`;
 }
 
 function normalPath(path: string): string {

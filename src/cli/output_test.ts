@@ -26,6 +26,7 @@ const STATUS: RepoStatus = {
   requests: 1,
   history: "full",
   remoteRefresh: "30s",
+  tokenFile: null,
   uid: 0,
   gid: 0,
 };

@@ -41,6 +41,8 @@ const SourceParams = {
   requiredCommit: v.nullable(v.pipe(text, v.check(isOid), v.transform((oid) => oid as Oid))),
   /** How often the remote is asked for new refs; null: never. Absent: it was not said. */
   refreshSeconds: v.optional(v.nullable(refreshSeconds)),
+  /** What holds the token, and only that; null: none is given. */
+  tokenFile: v.optional(v.nullable(absolute), null),
   /** Permission bits of group and others that files do not have. Absent: it was not said. */
   umask: v.optional(v.pipe(whole, v.maxValue(0o077))),
   readOnly: v.optional(v.boolean(), false),
@@ -126,6 +128,8 @@ export const RepoStatus = v.object({
   requests: v.nullable(whole),
   /** How often the remote is asked while it is mounted: `30s`, `never`. */
   remoteRefresh: v.string(),
+  /** Where the token for the remote is read; null: there is no such file. */
+  tokenFile: v.nullable(v.string()),
   uid: whole,
   gid: whole,
 });

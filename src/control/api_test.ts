@@ -13,6 +13,7 @@ const MOUNT = {
   gid: 0,
   xattrs: false,
   requiredCommit: null,
+  tokenFile: null,
   readOnly: false,
   ownerGiven: false,
   wait: "tree",

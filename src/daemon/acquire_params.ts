@@ -11,7 +11,7 @@ export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
 
 /** What both verbs say of what is to be acquired. */
 export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
-  const { branch, depth, requiredCommit, uid, gid, xattrs, readOnly } = params;
+  const { branch, depth, requiredCommit, tokenFile, uid, gid, xattrs, readOnly } = params;
   const { umask = DEFAULT_UMASK } = params;
   const { refreshSeconds: remoteRefreshSeconds = DEFAULT_REFRESH_SECONDS } = params;
   return {
@@ -19,6 +19,7 @@ export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
     depth,
     requiredCommitOid: requiredCommit,
     remoteRefreshSeconds,
+    tokenFile,
     uid,
     gid,
     xattrs,

@@ -59,6 +59,7 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     lastFetchAt: null,
     fetchResult: "ok",
     remoteRefreshSeconds: 30,
+    tokenFile: null,
     ...changes,
   };
 }

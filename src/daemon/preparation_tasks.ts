@@ -152,10 +152,11 @@ export class PreparationTasks {
 
 function requestOf(preparation: Preparation) {
   const { name, remote: url, branch, depth, requiredCommitOid, mountPoint } = preparation;
-  const { uid, gid, xattrs, umask, readOnly, remoteRefreshSeconds } = preparation;
+  const { uid, gid, xattrs, umask, readOnly, remoteRefreshSeconds, tokenFile } = preparation;
   return {
     name,
     url,
+    tokenFile,
     branch,
     depth,
     requiredCommitOid,

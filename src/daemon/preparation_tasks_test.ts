@@ -25,6 +25,7 @@ function preparationOn(ground: Ground, remote: string): Preparation {
     umask: 0o022,
     readOnly: false,
     remoteRefreshSeconds: 30,
+    tokenFile: null,
     wanted: "mounted",
     askedAt: "2026-01-02T03:04:05.000Z",
     error: null,

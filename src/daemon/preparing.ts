@@ -87,7 +87,7 @@ export class Preparing {
       throw new Failure(
         "usage",
         `Cannot prepare ${remote.url} in the background: its URL has a login, which would have to ` +
-          "be kept; use a git credential helper",
+          "be kept; use --token-file with a path, or a git credential helper",
       );
     }
     const { path } = await checkMountPoint(request.mountPoint, {
@@ -265,6 +265,7 @@ export class Preparing {
       history: "fetching",
       requests: null,
       remoteRefresh: intervalText(preparation.remoteRefreshSeconds),
+      tokenFile: preparation.tokenFile,
       uid,
       gid,
     };
@@ -296,6 +297,7 @@ function preparationOf(
     umask,
     readOnly,
     remoteRefreshSeconds: request.remoteRefreshSeconds,
+    tokenFile: request.tokenFile,
     wanted: "mounted",
     askedAt: new Date().toISOString(),
     error: null,

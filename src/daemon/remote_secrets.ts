@@ -1,18 +1,18 @@
 /** Makes the log know the secrets of a repository, so that it can mask them. */
 
-import { registerSecret } from "../redact.ts";
+import { readLogin } from "../git/credentials.ts";
+import { pathExists } from "../git/files.ts";
+import { parseRemote } from "../git/remote_url.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { RepoRecord } from "../repo/types.ts";
 
-/** Reads the credentials file, if there is one. Never throws. */
+/** Reads its logins, if it has any. Never throws. */
 export async function registerSecretsOfRemote(record: RepoRecord, layout: Layout): Promise<void> {
-  try {
-    const text = await Deno.readTextFile(layout.repo(record.id).credentialsPath);
-    const username = /^username=(.*)$/m.exec(text)?.[1] ?? "";
-    const password = /^password=(.*)$/m.exec(text)?.[1] ?? "";
-    // Tokens come as user names too.
-    registerSecret(password === "" || password === "x-oauth-basic" ? username : password);
-  } catch {
-    // Most repositories have none.
+  const { origin } = parseRemote(record.remote);
+  if (origin === null) return;
+  const { credentialsPath, tokenLinkPath } = layout.repo(record.id);
+  for (const path of [credentialsPath, tokenLinkPath]) {
+    // Most repositories have none; a token file may have gone.
+    if (await pathExists(path)) await readLogin({ origin, path }).catch(() => {});
   }
 }

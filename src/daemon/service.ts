@@ -479,7 +479,9 @@ export class Service implements Handlers {
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
     refuseOther(record, params, url);
-    await keepCredentials(record, params.url, this.#layout, context.signal);
+    const { tokenFile } = params;
+    const kept = await keepCredentials(record, params, this.#layout, context.signal);
+    if (kept) this.#registry.update(record.id, { tokenFile });
     await registerSecretsOfRemote(record, this.#layout);
     const { refreshSeconds: seconds } = params;
     if (seconds !== undefined) setRefresh(record, { seconds }, this.#options);

@@ -115,6 +115,7 @@ async function withService(fn: (world: World) => Promise<void>): Promise<void> {
             branch: null,
             depth: null,
             requiredCommit: null,
+            tokenFile: null,
             readOnly: false,
             uid: Deno.uid() as number,
             gid: Deno.gid() as number,

@@ -53,6 +53,7 @@ export async function statusOf(
     history: historyText(record),
     requests,
     remoteRefresh: intervalText(record.remoteRefreshSeconds),
+    tokenFile: record.tokenFile,
     uid: record.uid,
     gid: record.gid,
   };

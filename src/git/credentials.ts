@@ -1,6 +1,7 @@
 /**
  * The one place where a secret is kept: a file of the mount's owner (0600) in git's credential
- * format. Configuration names its path only, through a helper that prints it.
+ * format. Configuration names its path only, through a helper that prints it. Where the secret is
+ * in a token file of somebody else, a link to that has the place of ours (token_file.ts).
  *
  * Invariants
  *  1. The helper list is reset before ours, so that no other helper ever stores our secret.
@@ -14,16 +15,18 @@
  * whoever gives wrong ones is to know.
  */
 
+import { registerSecret } from "../redact.ts";
 import type { ConfigEntry } from "./config_file.ts";
 import { writeFileAtomically } from "./files.ts";
-import type { Owner } from "./process.ts";
+import { gitText, NO_ASKPASS, type Owner } from "./process.ts";
 import type { Credentials } from "./remote_url.ts";
+import { TOKEN_LINK_SUFFIX, tokenHelper } from "./token_file.ts";
 
 /** Where the credentials for a server lie. */
 export interface CredentialSource {
   /** `https://host:port`. */
   readonly origin: string;
-  /** Absolute path of the credentials file. */
+  /** Absolute path of the credentials file, or of a link to a token file. */
   readonly path: string;
 }
 
@@ -43,6 +46,7 @@ export async function writeCredentials(
 /** The shell function git runs; `store` and `erase` do nothing. */
 export function credentialHelper(path: string): string {
   const quoted = `'${path.replaceAll("'", `'\\''`)}'`;
+  if (path.endsWith(TOKEN_LINK_SUFFIX)) return tokenHelper(quoted);
   return `!f() { test "$1" != get || cat ${quoted}; }; f`;
 }
 
@@ -60,4 +64,35 @@ export function credentialConfig(source: CredentialSource | null): string[] {
   return credentialEntries(source).map(([section, subsection, key, value]) =>
     `${section}.${subsection}.${key}=${value}`
   );
+}
+
+/**
+ * What a source says now, which this thread's log and messages mask from then on. Throws GitError
+ * when it says nothing.
+ */
+export async function readLogin(source: CredentialSource): Promise<Credentials> {
+  const text = await gitText(["credential", "fill"], {
+    config: credentialConfig(source),
+    env: NO_ASKPASS,
+    stdin: new TextEncoder().encode(`url=${source.origin}\n\n`),
+  });
+  const value = (key: string) => new RegExp(`^${key}=(.*)$`, "m").exec(text)?.[1] ?? "";
+  const login = { username: value("username"), password: value("password") };
+  registerLogin(login);
+  return login;
+}
+
+/** Value of the Authorization header. */
+export function basicAuthorization({ username, password }: Credentials): string {
+  const bytes = new TextEncoder().encode(`${username}:${password ?? ""}`);
+  return `Basic ${bytes.toBase64()}`;
+}
+
+/** Makes this thread mask a login wherever it is printed, also as it is sent. */
+export function registerLogin(login: Credentials): void {
+  const { username, password } = login;
+  // Tokens come as user names too.
+  const nameIsToken = password === null || password === "" || password === "x-oauth-basic";
+  registerSecret(nameIsToken ? username : password);
+  registerSecret(basicAuthorization(login).replace("Basic ", ""));
 }

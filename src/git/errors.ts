@@ -34,7 +34,7 @@ interface Row {
 
 /** Without regard to case. */
 function anyOf(...patterns: readonly RegExp[]): RegExp {
-  return new RegExp(patterns.map((pattern) => pattern.source).join("|"), "i");
+  return new RegExp(patterns.map((pattern) => pattern.source).join("|"), "im");
 }
 
 const NETWORK_ADVICE = "check the network and the server, then try again";
@@ -94,6 +94,15 @@ const ROWS: readonly Row[] = [
   },
   {
     pattern: anyOf(
+      /^afs: token file /,
+    ),
+    cause: "authentication",
+    kind: "authentication",
+    what: "there is no token",
+    advice: "write the token into the file, in one line",
+  },
+  {
+    pattern: anyOf(
       /Authentication failed/,
       /could not read (?:Username|Password)/,
       /Permission denied \(/,
@@ -107,7 +116,8 @@ const ROWS: readonly Row[] = [
     kind: "authentication",
     what: "it needs a login, or the one given was refused",
     advice:
-      "give a token in the URL (https://user:token@host/...), a git credential helper or an ssh key",
+      "give a token (--token-file, or https://user:token@host/...), a git credential helper or an " +
+      "ssh key",
   },
   {
     pattern: anyOf(
@@ -240,9 +250,12 @@ export function isTransient(failure: unknown): boolean {
 function lastWords(error: GitError): string {
   const lines = error.stderr.split("\n").filter((line) => line !== "" && !/^warning:/.test(line));
   const said = lines.filter((line) => /^(?:fatal|error|remote: error|ERROR):/i.test(line));
-  // ssh says what is wrong in a line of its own, before git's "Could not read from remote".
-  const ssh = lines.find((line) => /^ssh: |^Host key|Permission denied/.test(line));
-  const line = ssh ?? said[0] ?? lines.at(-1) ?? error.message;
-  const text = line.replace(/^(?:remote: )?(?:fatal|error): /i, "").trim().replace(/[.:]$/, "");
+  // ssh and our helper say what is wrong in a line of their own, before git's general one.
+  const special = lines.find((line) => /^afs: |^ssh: |^Host key|Permission denied/.test(line));
+  const line = special ?? said[0] ?? lines.at(-1) ?? error.message;
+  const text = line.replace(/^(?:(?:remote: )?(?:fatal|error)|afs): /i, "").trim().replace(
+    /[.:]$/,
+    "",
+  );
   return text.length > 300 ? `${text.slice(0, 300)}…` : text;
 }

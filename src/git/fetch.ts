@@ -179,7 +179,7 @@ export class GitFetch implements ObjectSource {
       const arrived = await this.#fetchByWire(config.remoteUrl, logins, dir, request, options);
       if (!arrived) {
         await this.#prepare(dir);
-        await this.#fetchByGit(logins, dir, request, options);
+        await this.#fetchByGit(config.remoteUrl, logins, dir, request, options);
         this.#preferGit();
       }
       return { ...await this.#install(dir), arrived };
@@ -241,6 +241,7 @@ export class GitFetch implements ObjectSource {
   }
 
   async #fetchByGit(
+    remoteUrl: string,
     logins: readonly Login[],
     dir: HostPath,
     { args, stdin }: Request,
@@ -248,6 +249,7 @@ export class GitFetch implements ObjectSource {
   ): Promise<void> {
     const { login } = await runTransfer(args, {
       gitDir: dir,
+      remoteUrl,
       logins: this.#acceptedFirst(logins),
       packDir: `${dir}/objects/pack`,
       config: FETCH_CONFIG,

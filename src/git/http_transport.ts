@@ -23,6 +23,12 @@ export interface PostOptions {
   readonly clock?: Clock | undefined;
 }
 
+/** The server wants a login, or another one; or so it may be. */
+export class LoginRefused extends ProtocolError {}
+
+/** Some hosts say that a repository does not exist to who may not see it. */
+const REFUSALS: readonly number[] = [401, 403, 404];
+
 /** How often is looked for silence. */
 const LOOK_MS = 1_000;
 
@@ -80,6 +86,7 @@ function checkAnswer({ status, headers, body }: Response): void {
   body?.cancel().catch(() => {
     // It has failed already.
   });
+  if (REFUSALS.includes(status)) throw new LoginRefused(`HTTP status ${status}`);
   throw new ProtocolError(status === 200 ? "an answer of another type" : `HTTP status ${status}`);
 }
 

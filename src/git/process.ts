@@ -128,7 +128,11 @@ export const REMOVED_VARIABLES = [
   "SSH_ASKPASS",
 ] as const;
 
-export const READ_VARIABLES = ["GIT_SSH", "GIT_SSH_COMMAND"] as const;
+/** Programs of the user's that git runs, and that are left to it. */
+export const READ_VARIABLES = ["GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS"] as const;
+
+/** Nobody is asked for a login, not even a program that the environment names (git: prompt.c). */
+export const NO_ASKPASS = { GIT_ASKPASS: "" } as const;
 
 const BASE_CONFIG = [
   "gc.auto=0",
@@ -162,30 +166,31 @@ function prepareEnvironment(): void {
   }
 }
 
-/** BatchMode keeps ssh from asking on a terminal; a user's own command for ssh is left as it is. */
-function sshEnvironment(): Record<string, string> {
+/** Undefined also where this thread may not read it. */
+export function readVariable(name: string): string | undefined {
   try {
-    for (const name of READ_VARIABLES) if (Deno.env.get(name) !== undefined) return {};
+    return Deno.env.get(name);
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) return {};
+    if (error instanceof Deno.errors.NotCapable) return undefined;
     throw error;
   }
-  return { GIT_SSH_COMMAND: "ssh -oBatchMode=yes" };
 }
 
 function environmentOf(options: GitOptions): Record<string, string> {
   return {
     GIT_TERMINAL_PROMPT: "0",
-    // Empty: no program of a desktop is asked either (git: prompt.c).
-    GIT_ASKPASS: "",
+    // One that the environment names answers by itself; those that configuration or SSH_ASKPASS
+    // name are mostly windows of a desktop.
+    ...(readVariable("GIT_ASKPASS") === undefined ? NO_ASKPASS : {}),
     GIT_OPTIONAL_LOCKS: "0",
     LC_ALL: "C",
-    ...sshEnvironment(),
     ...(options.gitDir === undefined ? {} : { GIT_DIR: options.gitDir }),
     ...(options.workTree === undefined ? {} : { GIT_WORK_TREE: options.workTree }),
     ...(options.probe === true ? { GIT_NO_LAZY_FETCH: "1", GIT_ALLOW_PROTOCOL: "none" } : {}),
     // The owner cannot read this user's files, and must not act on them.
-    ...(options.owner ? { GIT_CONFIG_GLOBAL: "/dev/null", HOME: "/nonexistent" } : {}),
+    ...(options.owner
+      ? { GIT_CONFIG_GLOBAL: "/dev/null", HOME: "/nonexistent", ...NO_ASKPASS }
+      : {}),
     ...options.env,
   };
 }
@@ -361,30 +366,36 @@ async function writeAll(
   }
 }
 
-/** Splits at newlines and at the carriage returns of progress. Progress is not kept. */
+/**
+ * Splits at newlines and at the carriage returns of progress, which is not kept. ssh ends its lines
+ * with both.
+ */
 async function readStderr(
   stream: ReadableStream<Uint8Array>,
   onLine: ((line: string) => void) | undefined,
 ): Promise<string> {
   let rest = "";
   let kept = "";
-  const take = (line: string, progress: boolean) => {
+  /** The last one, if it ended with a carriage return. */
+  let progress = "";
+  const take = (line: string, end: string | undefined) => {
     const clean = redact(line.trimEnd());
-    if (clean === "") return;
-    onLine?.(clean);
-    if (!progress) kept = `${kept}${clean}\n`.slice(-STDERR_LIMIT);
+    if (clean !== "") onLine?.(clean);
+    const whole = line === "" && end === "\n" ? progress : clean;
+    progress = end === "\r" ? clean : "";
+    if (end !== "\r" && whole !== "") kept = `${kept}${whole}\n`.slice(-STDERR_LIMIT);
   };
   for await (const text of stream.pipeThrough(new TextDecoderStream())) {
     rest += text;
     for (;;) {
       const end = rest.search(/[\r\n]/);
       if (end < 0) break;
-      take(rest.slice(0, end), rest[end] === "\r");
+      take(rest.slice(0, end), rest[end]);
       rest = rest.slice(end + 1);
     }
     if (rest.length > STDERR_LIMIT) rest = rest.slice(-STDERR_LIMIT);
   }
-  take(rest, false);
+  take(rest, undefined);
   return kept;
 }
 

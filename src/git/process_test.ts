@@ -45,11 +45,16 @@ Deno.test("runGit: other repositories and traces of the environment do not reach
 
 Deno.test("runGit: progress and redaction", async () => {
   const lines: string[] = [];
-  const script = `!printf 'A: 10%%\\rA: 20%%\\rfatal: https://u:pw12@host/x\\n' >&2; exit 1; :`;
+  const script =
+    `!printf 'A: 10%%\\rA: 20%%\\rh: no\\r\\nfatal: https://u:pw12@host/x\\n' >&2; exit 1; :`;
   const run = runGit(["say"], { config: [`alias.say=${script}`], onStderr: (l) => lines.push(l) });
   await assert.rejects(
     run,
-    (error: unknown) => error instanceof GitError && !/pw12/.test(error.message),
+    (error: unknown) => {
+      assert.ok(error instanceof GitError);
+      assert.equal(error.stderr, "h: no\nfatal: https://***@host/x\n");
+      return !/pw12/.test(error.message);
+    },
   );
   assert.deepEqual(lines.slice(0, 2), ["A: 10%", "A: 20%"]);
   assert.doesNotMatch(lines.join(), /pw12/);

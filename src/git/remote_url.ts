@@ -186,6 +186,12 @@ export function fileUrlOf(path: string): string {
   return `file://${encodeURI(path).replaceAll(/[?#]/g, encodeURIComponent)}`;
 }
 
+/** The http(s) URL, which has none, with credentials. */
+export function urlWithCredentials(url: string, { username, password }: Credentials): string {
+  const userinfo = [username, password ?? ""].map(encodeURIComponent).join(":");
+  return url.replace("://", () => `://${userinfo}@`);
+}
+
 /** The URL without credentials, for what is shown and kept. Throws Failure (usage). */
 export function remoteWithoutCredentials(text: string, cwd = "/"): string {
   return parseRemote(text, cwd).url;

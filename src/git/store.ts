@@ -354,6 +354,7 @@ function transferOptions(
 ): TransferOptions {
   const { onAsked } = request;
   return {
+    remoteUrl: request.remoteUrl,
     logins,
     packDir: `${gitDir}/objects/pack`,
     config: FETCH_CONFIG,

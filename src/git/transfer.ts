@@ -7,18 +7,36 @@
  * received everything, it works on this machine only, and nothing is counted. What git receives
  * without a word (a list of refs, before protocol v2) has STALL_MS as a whole.
  *
- * Logins are tried in their order as long as they are refused. When all are, the first one's
+ * Logins are tried in their order as long as they are refused, and one that has been replaced
+ * since it was read (a token that was renewed) once more. When all are refused, the first one's
  * failure is the transfer's.
+ *
+ * What is configured for git is git's: helpers, GIT_ASKPASS, proxies, core.sshCommand. A login of
+ * ours is used alone.
  *
  * http has the same rule once more inside git (lowSpeedTime), which counts bytes; git:// and ssh
  * have none there, and a host that swallows packets would be waited for much longer.
  */
 
 import { type Clock, systemClock } from "../clock.ts";
-import { credentialConfig, type CredentialSource } from "./credentials.ts";
+import {
+  basicAuthorization,
+  credentialConfig,
+  type CredentialSource,
+  readLogin,
+} from "./credentials.ts";
 import { gitCauseOf } from "./errors.ts";
-import { GitError, type GitOutput, runGit, type RunOptions } from "./process.ts";
+import {
+  GitError,
+  type GitOutput,
+  gitText,
+  NO_ASKPASS,
+  readVariable,
+  runGit,
+  type RunOptions,
+} from "./process.ts";
 import { REFS_BYTES_MAX } from "./refs.ts";
+import { parseRemote } from "./remote_url.ts";
 
 /** A transfer without progress for so long is given up. */
 export const STALL_MS = 30_000;
@@ -37,6 +55,8 @@ const ALL_RECEIVED =
 export interface TransferOptions extends RunOptions {
   /** `<git directory>/objects/pack` where packs arrive; absent: nothing but lines is expected. */
   readonly packDir?: string;
+  /** Without credentials. */
+  readonly remoteUrl: string;
   /** Default: what git finds by itself. */
   readonly logins?: readonly Login[];
   /** Called whenever there is progress. */
@@ -83,22 +103,54 @@ async function transferAs(
   args: readonly string[],
   options: TransferOptions,
 ): Promise<Transferred> {
+  if (login === null) {
+    const env = { ...await sshEnvironment(options), ...options.env };
+    return { ...await transferOnce(args, { ...options, env }), login };
+  }
+  const authorization = basicAuthorization(await readLogin(login));
+  const own = {
+    ...options,
+    config: [...options.config ?? [], ...credentialConfig(login)],
+    env: { ...NO_ASKPASS, ...options.env },
+  };
+  try {
+    return { ...await transferOnce(args, own), login };
+  } catch (error) {
+    if (!isRefusal(error) || basicAuthorization(await readLogin(login)) === authorization) {
+      throw error;
+    }
+    return { ...await transferOnce(args, own), login };
+  }
+}
+
+/** BatchMode keeps ssh from asking anybody; a user's own command for ssh is left as it is. */
+async function sshEnvironment({ remoteUrl }: TransferOptions): Promise<Record<string, string>> {
+  if (parseRemote(remoteUrl).scheme !== "ssh") return {};
+  const own = readVariable("GIT_SSH_COMMAND") ?? readVariable("GIT_SSH");
+  if (own !== undefined) return {};
+  const configured = await gitText(["config", "--get", "core.sshCommand"]).catch(() => "");
+  return configured === "" ? { GIT_SSH_COMMAND: "ssh -oBatchMode=yes" } : {};
+}
+
+async function transferOnce(
+  args: readonly string[],
+  options: TransferOptions,
+): Promise<GitOutput> {
   const stalled = new AbortController();
   const guard = new StallGuard(options, () => stalled.abort());
   const { signal } = options;
   try {
-    const output = await runGit(args, {
+    return await runGit(args, {
       // A list of refs, if anything.
       stdoutMaxBytes: REFS_BYTES_MAX,
       ...options,
-      config: [...TRANSFER_CONFIG, ...options.config ?? [], ...credentialConfig(login)],
+      config: [...TRANSFER_CONFIG, ...options.config ?? []],
       signal: signal === undefined ? stalled.signal : AbortSignal.any([signal, stalled.signal]),
       onStderr: (line) => {
         guard.onLine(line);
         options.onStderr?.(line);
       },
     });
-    return { ...output, login };
   } catch (error) {
     if (!stalled.signal.aborted || signal?.aborted === true) throw error;
     throw stalledError(args[0] ?? "");

@@ -37,7 +37,9 @@ async function served(body: (daemon: GitDaemon, dir: string) => Promise<void>): 
 
 function clone(daemon: GitDaemon, dir: string, clock: Clock) {
   const target = `${dir}/clone`;
-  return runTransfer(["clone", "--bare", "--progress", daemon.url("remote.git"), target], {
+  const remoteUrl = daemon.url("remote.git");
+  return runTransfer(["clone", "--bare", "--progress", remoteUrl, target], {
+    remoteUrl,
     packDir: `${target}/objects/pack`,
     clock,
   });
@@ -59,7 +61,10 @@ Deno.test("a git:// server that says nothing is given up, as a network that fail
     daemon.set({ silent: true });
     await assert.rejects(clone(daemon, dir, HURRIED), isStall);
     await assert.rejects(
-      runTransfer(["ls-remote", daemon.url("remote.git")], { clock: HURRIED }),
+      runTransfer(["ls-remote", daemon.url("remote.git")], {
+        remoteUrl: daemon.url("remote.git"),
+        clock: HURRIED,
+      }),
       isStall,
     );
   });
@@ -88,7 +93,9 @@ Deno.test("an ssh that says nothing is given up, and ended", async () => {
       },
     };
     const env = { GIT_SSH_COMMAND: ssh };
-    await assert.rejects(runTransfer(["ls-remote", "ssh://h/x"], { clock, env }), isStall);
+    const remoteUrl = "ssh://h/x";
+    const asking = runTransfer(["ls-remote", remoteUrl], { remoteUrl, clock, env });
+    await assert.rejects(asking, isStall);
     const pid = (await Deno.readTextFile(dir.at("pid"))).trim();
     await waitFor(async () => {
       const { stdout } = await run("ps", ["-o", "stat=", "-p", pid], { okCodes: "any" });
@@ -123,6 +130,7 @@ Deno.test("a transfer that moves is not cut, however long it takes", async () =>
     let progress = 0;
     const target = `${dir}/clone`;
     await runTransfer(["clone", "--bare", "--quiet", daemon.url("remote.git"), target], {
+      remoteUrl: daemon.url("remote.git"),
       packDir: `${target}/objects/pack`,
       clock,
       onProgress: () => progress++,
@@ -138,6 +146,7 @@ Deno.test("an abort is no stall", async () => {
     daemon.set({ silent: true });
     const controller = new AbortController();
     const clone = runTransfer(["clone", "--bare", daemon.url("remote.git"), `${dir}/clone`], {
+      remoteUrl: daemon.url("remote.git"),
       signal: controller.signal,
     });
     controller.abort(new Error("not any more"));
@@ -164,7 +173,7 @@ Deno.test("what git does when all is here has no limit", async () => {
       },
     };
     const args = ["ls-remote", `--upload-pack=${dir.at("bin", "upload")}`, dir.path];
-    await assert.rejects(runTransfer(args, { clock }), (error) => {
+    await assert.rejects(runTransfer(args, { remoteUrl: `file://${dir.path}`, clock }), (error) => {
       assert.ok(error instanceof GitError);
       return !/nothing arrived/.test(error.stderr);
     });
@@ -181,7 +190,7 @@ Deno.test("refs without an end are not read: from a remote, and from a git direc
   try {
     const tooMuch = (error: unknown) =>
       error instanceof Failure && /it is too much/.test(error.message);
-    await assert.rejects(runTransfer(["ls-remote", "origin"], {}), tooMuch);
+    await assert.rejects(runTransfer(["ls-remote", "origin"], { remoteUrl: "file:///x" }), tooMuch);
     await assert.rejects(readRefs({ gitDir: dir.path }, ["refs"]), tooMuch);
   } finally {
     Deno.env.set("PATH", path);

@@ -6,21 +6,20 @@
  * CorruptPack) the caller runs git instead, once; what has been received until then is thrown away.
  *
  * A login is read by git itself (`git credential`) from the credentials file; it is kept in memory
- * and goes to no other host.
+ * until it is refused, and goes to no other host.
  */
 
 import type { Clock } from "../clock.ts";
 import { Failure } from "../failure.ts";
-import { registerSecret } from "../redact.ts";
-import { credentialConfig } from "./credentials.ts";
-import { postUploadPack } from "./http_transport.ts";
+import { basicAuthorization, readLogin } from "./credentials.ts";
+import { LoginRefused, postUploadPack } from "./http_transport.ts";
 import { hexOf, type ObjectFormat } from "./oid.ts";
 import { PackDirectory } from "./pack_directory.ts";
 import { CorruptPack } from "./pack_index.ts";
 import type { Arriving } from "./pack_reader.ts";
 import { PackStream } from "./pack_stream.ts";
 import { ProtocolError } from "./pkt_line.ts";
-import { gitText, runGit } from "./process.ts";
+import { gitText, readVariable, runGit } from "./process.ts";
 import {
   fetchPack,
   lsRefs,
@@ -89,15 +88,6 @@ export async function reasonForGit(remoteUrl: string): Promise<string | null> {
   return key === undefined ? null : `git's configuration has ${key.split(".")[0]}`;
 }
 
-function readVariable(name: string): string | undefined {
-  try {
-    return Deno.env.get(name);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) return undefined;
-    throw error;
-  }
-}
-
 /** Whether git may have more luck with the same request. */
 export function isForGit(error: unknown): error is Error {
   return error instanceof ProtocolError || error instanceof CorruptPack;
@@ -133,24 +123,37 @@ export class Wire {
 
   async #post(options: WireOptions): Promise<(body: string) => AsyncIterable<Uint8Array>> {
     const authorization = await this.#authorize(options.login);
-    return (body) => postUploadPack(this.#remoteUrl, body, { ...options, authorization });
+    return (body) => this.#send(body, { ...options, authorization });
+  }
+
+  /** A login that has been replaced since it was read is read again, once. */
+  async *#send(
+    body: string,
+    options: WireOptions & { readonly authorization: string | null },
+  ): AsyncGenerator<Uint8Array> {
+    const { login, authorization } = options;
+    try {
+      yield* postUploadPack(this.#remoteUrl, body, options);
+    } catch (error) {
+      if (!(error instanceof LoginRefused) || login === null) throw error;
+      this.#authorizations.delete(login.path);
+      const again = await this.#authorize(login);
+      if (again === authorization) throw error;
+      yield* postUploadPack(this.#remoteUrl, body, { ...options, authorization: again });
+    }
   }
 
   async #authorize(login: Login): Promise<string | null> {
     if (login === null) return null;
     const known = this.#authorizations.get(login.path);
     if (known !== undefined) return known;
-    const stdin = new TextEncoder().encode(`url=${login.origin}\n\n`);
-    const text = await gitText(["credential", "fill"], {
-      config: credentialConfig(login),
-      stdin,
-    }).catch(() => "");
-    const value = (key: string) => new RegExp(`^${key}=(.*)$`, "m").exec(text)?.[1];
-    const [username, password] = [value("username"), value("password")];
-    if (username === undefined || password === undefined) throw new ProtocolError("no login");
-    const authorization = `Basic ${new TextEncoder().encode(`${username}:${password}`).toBase64()}`;
-    registerSecret(password);
-    registerSecret(authorization);
+    let authorization: string;
+    try {
+      authorization = basicAuthorization(await readLogin(login));
+    } catch {
+      // git says why.
+      throw new ProtocolError("no login");
+    }
     this.#authorizations.set(login.path, authorization);
     return authorization;
   }

@@ -399,7 +399,7 @@ export class Hydrator {
       this.#prepareLookahead(batch);
       await fetching;
     } catch (error) {
-      failure = messageOf(error);
+      failure = gitFailure("fetch contents", error).message;
       sizes.clear();
       for (const { mount } of batch.misses.values()) mount.lookahead.forgetAsked();
       // Lookahead may ask for what a full disk has no room for; who waits asked for less.
@@ -409,7 +409,7 @@ export class Hydrator {
         try {
           take(await source.fetchBlobs(waited.map(({ oid }) => oid), options));
         } catch (again) {
-          failure = messageOf(again);
+          failure = gitFailure("fetch contents", again).message;
         }
       }
     }

@@ -18,7 +18,6 @@
 import { backoffMs, type Clock, systemClock } from "../clock.ts";
 import { allToTheirEnds } from "../promises.ts";
 import { Failure, messageOf } from "../failure.ts";
-import { type CredentialSource, writeCredentials } from "../git/credentials.ts";
 import { gitFailure, isTransient } from "../git/errors.ts";
 import {
   makeFolder,
@@ -43,7 +42,6 @@ import { createView } from "../git/view.ts";
 import type { Oid } from "../git/oid.ts";
 import { byteStringOfText, type HostPath } from "../path.ts";
 import { logger } from "../log.ts";
-import { registerSecret } from "../redact.ts";
 import { BASE_INOS, baseStat } from "./base_stats.ts";
 import {
   checkBranch,
@@ -52,6 +50,7 @@ import {
   checkRequiredCommit,
   realMountPoint,
 } from "./checks.ts";
+import { checkLogin, type GivenLogin, givenLogin, writeLogin } from "./credentials.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
 import { readConversionConfig, rootOfIndex, type RootOptions } from "./conversion.ts";
@@ -63,6 +62,8 @@ export interface AcquireRequest {
   readonly name: string;
   /** As the user gave it, with credentials; a relative path is relative to `cwd`. */
   readonly url: string;
+  /** Absolute; null: none. */
+  readonly tokenFile: string | null;
   readonly cwd?: string;
   /** Branch, tag or full ref; null: the remote's HEAD. */
   readonly branch: string | null;
@@ -127,7 +128,7 @@ interface Job {
   readonly id: string;
   readonly remote: Remote;
   readonly storeId: string;
-  readonly credentials: CredentialSource | null;
+  readonly login: GivenLogin | null;
   readonly undo: Undo;
   /** What conversions depend on; null: it was not asked for yet. */
   owners: Promise<Pick<RootOptions, "owners" | "config">> | null;
@@ -171,9 +172,7 @@ async function acquireInTime(
     id,
     remote,
     storeId: storeIdOf(remote.url, request.depth),
-    credentials: remote.credentials === null || remote.origin === null
-      ? null
-      : { origin: remote.origin, path: layout.repo(id).credentialsPath },
+    login: givenLogin(remote, request.tokenFile, layout.repo(id)),
     undo: [],
     owners: null,
   };
@@ -194,7 +193,7 @@ async function check(request: AcquireRequest, options: AcquireOptions): Promise<
   return remote;
 }
 
-/** All that can be told without the network or the disk. Throws Failure. */
+/** All that can be told without the network. Throws Failure. */
 export function checkSourceRequest(request: AcquireRequest): Remote {
   checkName(request.name);
   if (request.branch !== null) checkBranch(request.branch);
@@ -202,12 +201,7 @@ export function checkSourceRequest(request: AcquireRequest): Remote {
   if (request.requiredCommitOid !== null) checkRequiredCommit(request.requiredCommitOid);
   ownerOf(request);
   const remote = parseRemote(request.url, request.cwd);
-  if (remote.credentials !== null) {
-    const { username, password } = remote.credentials;
-    // Tokens come as user names too.
-    const nameIsToken = password === null || password === "" || password === "x-oauth-basic";
-    registerSecret(nameIsToken ? username : password);
-  }
+  checkLogin(remote, request.tokenFile);
   return remote;
 }
 
@@ -286,8 +280,8 @@ async function make(job: Job): Promise<RepoRecord> {
   options.signal?.throwIfAborted();
   options.register?.(record);
   job.undo.length = 0;
-  if (!state.created && job.credentials !== null) {
-    await preferCredentials(options.layout.store(job.storeId).gitDir, job.credentials.path);
+  if (!state.created && job.login !== null) {
+    await preferCredentials(options.layout.store(job.storeId).gitDir, job.login.source.path);
   }
   return record;
 }
@@ -295,10 +289,10 @@ async function make(job: Job): Promise<RepoRecord> {
 async function fetchStore(job: Job): Promise<StoreState> {
   const { layout, onProgress, clock } = job.options;
   const store = layout.store(job.storeId);
-  if (job.credentials !== null && job.remote.credentials !== null) {
-    const { path } = job.credentials;
+  if (job.login !== null) {
+    const { path } = job.login.source;
     job.undo.push(() => removeIfExists(path));
-    await writeCredentials(path, job.remote.credentials, ownerOf(job.request));
+    await writeLogin(job.login, ownerOf(job.request));
   }
   if (await makeStoreDir(layout, job.storeId) || !await pathExists(store.gitDir)) {
     job.undo.push(() => removeTree(store.dir));
@@ -308,7 +302,7 @@ async function fetchStore(job: Job): Promise<StoreState> {
     return await withAttempts(job, () =>
       prepareStore({
         remoteUrl: job.remote.url,
-        credentials: job.credentials,
+        credentials: job.login?.source ?? null,
         branch: job.request.branch,
         depth: job.request.depth,
         storeDir: store.dir,
@@ -454,6 +448,7 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     lastFetchAt: time,
     fetchResult: "ok",
     remoteRefreshSeconds: request.remoteRefreshSeconds,
+    tokenFile: request.tokenFile,
   };
 }
 
@@ -490,7 +485,7 @@ async function makeRepo(
       storeGitDir: store.gitDir,
       mirror: state.refs,
       remoteUrl: job.remote.url,
-      credentials: job.credentials,
+      credentials: job.login?.source ?? null,
       ref: state.ref,
       commitOid: state.commitOid,
       objectFormat: state.objectFormat,

@@ -84,6 +84,10 @@ Deno.test("credentials: wrong or none is a failure that names no secret and leav
   });
 });
 
+function given(url: string, tokenFile: string | null = null) {
+  return { url, tokenFile };
+}
+
 /** Every transfer of a store: what is asked about its history, and contents. */
 async function transfers(ground: Ground, record: RepoRecord): Promise<void> {
   assert.equal((await fetchHistory(record, ground.layout)).fetchResult, "ok");
@@ -155,7 +159,7 @@ Deno.test("credentials: given later, where there were none, and others than befo
     for (const login of [LOGIN, { user: "other", password: "another-s3cr3t" }]) {
       server.set({ login });
       assert.notEqual((await fetchHistory(record, ground.layout)).fetchResult, "ok");
-      await keepCredentials(record, server.url("x", login), ground.layout);
+      await keepCredentials(record, given(server.url("x", login)), ground.layout);
       await transfers(ground, record);
       const { mode, uid, gid } = await Deno.stat(credentialsPath);
       assert.equal((mode ?? 0) & 0o777, 0o600);
@@ -174,7 +178,7 @@ Deno.test("credentials: given later, where there were none, and others than befo
       assert.deepEqual(holders, [`credentials/${record.id}`]);
     }
     // Without any, what is kept stays.
-    await keepCredentials(record, server.url("x"), ground.layout);
+    await keepCredentials(record, given(server.url("x")), ground.layout);
     await transfers(ground, record);
   });
 });

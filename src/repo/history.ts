@@ -148,6 +148,7 @@ async function fetchAll(
   const known = await readStoreConfig(store.gitDir);
   const run = {
     gitDir: store.gitDir,
+    remoteUrl: known.remoteUrl,
     logins: loginsOf(known),
     config: FETCH_CONFIG,
     clock: options.clock,

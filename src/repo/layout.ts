@@ -8,6 +8,7 @@
  *       daemon.log                  0600  of a daemon in the background
  *       empty/                      0711  stays empty: the work tree of our git processes
  *       credentials/<repo id>       0600  owned by the mount's owner; directory 0711
+ *       credentials/<repo id>.token       a link to a token file of somebody's (token_file.ts)
  *       stores/<store id>.lock      0600  flock: one process makes, fetches or removes
  *       stores/<store id>.history   0600  flock: one process brings the history in
  *       stores/<store id>/          0711  one per remote (and depth)
@@ -36,6 +37,7 @@
  *         switch.json               0600  a switch is under way (switch_intent.ts)
  */
 
+import { TOKEN_LINK_SUFFIX } from "../git/token_file.ts";
 import type { HostPath } from "../path.ts";
 
 export interface StoreLayout {
@@ -60,6 +62,7 @@ export interface RepoLayout {
   /** Absent: nothing has a suffix. */
   readonly contextsPath: HostPath;
   readonly credentialsPath: HostPath;
+  readonly tokenLinkPath: HostPath;
   readonly lockPath: HostPath;
   readonly shallowPath: HostPath;
   readonly overlayDir: HostPath;
@@ -118,6 +121,7 @@ export function layoutOf(stateRoot: HostPath): Layout {
       contextsDir: at("repos", id, "contexts"),
       contextsPath: at("repos", id, "contexts", "contexts.sqlite"),
       credentialsPath: at("credentials", id),
+      tokenLinkPath: at("credentials", `${id}${TOKEN_LINK_SUFFIX}`),
       lockPath: at("repos", `${id}.lock`),
       shallowPath: at("repos", id, "shallow"),
       overlayDir: at("repos", id, "overlay"),

@@ -11,7 +11,7 @@
  *
  * Invariants
  *  1. A name and a mount point are of one repository or one preparation.
- *  2. No row holds a secret: `remote` is without credentials, and there are none.
+ *  2. No row holds a secret: `remote` is without credentials, `tokenFile` is a path.
  */
 
 import type { Database } from "../db/mod.ts";
@@ -36,6 +36,7 @@ export interface Preparation {
   readonly umask: number;
   readonly readOnly: boolean;
   readonly remoteRefreshSeconds: number | null;
+  readonly tokenFile: string | null;
   readonly wanted: RepoRecord["wanted"];
   /** ISO 8601 UTC. */
   readonly askedAt: string;
@@ -65,6 +66,7 @@ const COLUMNS = [
   "umask",
   "readOnly",
   "remoteRefreshSeconds",
+  "tokenFile",
   "wanted",
   "askedAt",
   "error",

@@ -108,6 +108,7 @@ async function refresh(
   const { partial, ...config } = await readStoreConfig(store.gitDir);
   const run: TransferOptions = {
     gitDir: store.gitDir,
+    remoteUrl: config.remoteUrl,
     logins: loginsOf({ partial, ...config }),
     config: FETCH_CONFIG,
     clock: options.clock,

@@ -6,7 +6,7 @@
  *  1. A row is written last when a repository is made and removed first when it goes: what has a
  *     row is complete, and what has none is an orphan (see remove.ts).
  *     What is asked for and not here yet has a row of another kind (preparations.ts).
- *  2. No row holds a secret: `remote` is without credentials.
+ *  2. No row holds a secret: `remote` is without credentials, `tokenFile` is a path.
  */
 
 import {
@@ -48,6 +48,7 @@ const CHANGEABLE = [
   "fetchResult",
   "madeFolders",
   "remoteRefreshSeconds",
+  "tokenFile",
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 const COLUMNS = [
@@ -81,6 +82,7 @@ const COLUMNS = [
   "lastFetchAt",
   "fetchResult",
   "remoteRefreshSeconds",
+  "tokenFile",
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 export class Registry implements Disposable {

@@ -41,6 +41,7 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     lastFetchAt: null,
     fetchResult: "ok",
     remoteRefreshSeconds: 30,
+    tokenFile: null,
     ...changes,
   };
 }
@@ -103,6 +104,7 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       requiredCommitOid: _________,
       umask: __________,
       readOnly: ___________,
+      tokenFile: ____________,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });

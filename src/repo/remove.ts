@@ -59,7 +59,11 @@ export async function removeRepo(record: RepoRecord, options: RemoveOptions): Pr
   );
   try {
     if (options.registry.byStore(record.storeId).length === 0) await removeTree(store.dir);
-    else await dropCredentials(store.gitDir, options.layout.repo(record.id).credentialsPath);
+    else {
+      const { credentialsPath, tokenLinkPath } = options.layout.repo(record.id);
+      await dropCredentials(store.gitDir, credentialsPath);
+      await dropCredentials(store.gitDir, tokenLinkPath);
+    }
   } finally {
     await lock.release();
   }
@@ -68,6 +72,7 @@ export async function removeRepo(record: RepoRecord, options: RemoveOptions): Pr
 async function removeFolders(id: string, layout: Layout): Promise<void> {
   const repo = layout.repo(id);
   await removeIfExists(repo.credentialsPath);
+  await removeIfExists(repo.tokenLinkPath);
   await removeTree(repo.userGitDir);
   await removeTree(`${repo.userGitDir}.new`);
   await removeTree(repo.convertDir);

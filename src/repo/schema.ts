@@ -60,4 +60,6 @@ export const REGISTRY_MIGRATIONS = [
    ALTER TABLE repos ADD COLUMN readOnly INTEGER NOT NULL DEFAULT 0;
    ALTER TABLE preparations ADD COLUMN umask INTEGER NOT NULL DEFAULT 18;
    ALTER TABLE preparations ADD COLUMN readOnly INTEGER NOT NULL DEFAULT 0;`,
+  `ALTER TABLE repos ADD COLUMN tokenFile TEXT;
+   ALTER TABLE preparations ADD COLUMN tokenFile TEXT;`,
 ] as const;

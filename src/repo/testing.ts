@@ -100,6 +100,7 @@ class TestGround implements Ground {
     return acquire({
       name: `repo${number}`,
       url,
+      tokenFile: null,
       branch: null,
       depth: null,
       requiredCommitOid: null,

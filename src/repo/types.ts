@@ -62,4 +62,6 @@ export interface RepoRecord {
   readonly fetchResult: string;
   /** How often the remote is asked for new refs while it is mounted; null: never. */
   readonly remoteRefreshSeconds: number | null;
+  /** Where the token for the remote is read; null: there is no such file. */
+  readonly tokenFile: string | null;
 }

@@ -49,16 +49,34 @@ export interface FuseMountOptions {
  * only with it: notes in src/fuse/README.md). Throws FsError; nothing is mounted then.
  */
 export function mountFuse(options: FuseMountOptions): FuseMount {
-  const before = new Set(readMountInfo().map(({ device }) => device));
-  const made = () =>
-    readMountInfo().filter(({ device, fsType }) => fsType === FS_TYPE && !before.has(device));
+  const before = readMountInfo();
   const { mountPoint } = options;
   const mount = mountDirectly(options) ?? mountHelped(options, () => {
-    const left = made().find((mount) => mount.mountPoint === mountPoint);
-    if (left !== undefined) unmountByHelper(mountPoint, true);
+    const isLeft = oursAt(mountPoint, readMountInfo()).length > oursAt(mountPoint, before).length;
+    if (isLeft) unmountByHelper(mountPoint, true);
   });
-  const ours = made().find((mount) => mount.mountPoint === mountPoint) ?? made().at(-1);
-  return { ...mount, device: ours?.device ?? "" };
+  return { ...mount, device: deviceMade(mountPoint, before, readMountInfo()) };
+}
+
+/**
+ * The device number of what was mounted there just now; "" when it is nowhere. The number may be
+ * one that was another mount's before, since the kernel gives them out again at once. Only where
+ * mountinfo has other paths than ours (proc(5): "relative to the process's root") must it be new.
+ */
+export function deviceMade(
+  mountPoint: string,
+  before: readonly MountInfo[],
+  after: readonly MountInfo[],
+): string {
+  const top = oursAt(mountPoint, after).at(-1);
+  if (top !== undefined) return top.device;
+  const known = new Set(before.map(({ device }) => device));
+  const made = after.findLast(({ device, fsType }) => fsType === FS_TYPE && !known.has(device));
+  return made?.device ?? "";
+}
+
+function oursAt(mountPoint: string, mounts: readonly MountInfo[]): MountInfo[] {
+  return mounts.filter((info) => info.fsType === FS_TYPE && info.mountPoint === mountPoint);
 }
 
 /** Where pages are larger than 4 KiB, max_pages alone would allow more than one reply can hold. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { parseMountInfo, readMountInfo, statFileSystem } from "./mount.ts";
+import { deviceMade, parseMountInfo, readMountInfo, statFileSystem } from "./mount.ts";
 
 Deno.test("lines of mountinfo as proc(5) has them", () => {
   const text = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n" +
@@ -36,6 +36,32 @@ Deno.test("an empty source, no lines, and a last line without a newline", () => 
   assert.deepEqual(parseMountInfo("1 2 0:1 / /a rw - tmpfs  rw"), [
     { device: "0:1", mountPoint: "/a", fsType: "tmpfs", source: "" },
   ]);
+});
+
+Deno.test("the device of a mount just made, also with a number that was another's", () => {
+  const mount = (device: string, mountPoint: string, fsType = "fuse.afs") => ({
+    device,
+    mountPoint,
+    fsType,
+    source: "",
+  });
+  const before = [
+    mount("0:1", "/"),
+    mount("0:2", "/other"),
+    mount("0:3", "/a"),
+    mount("0:9", "/x"),
+  ];
+  const cases: readonly [string, ReturnType<typeof mount>[], string][] = [
+    ["a new number", [...before, mount("0:4", "/a")], "0:4"],
+    ["another's", [mount("0:3", "/a"), mount("0:2", "/a")], "0:2"],
+    ["with another one made at the same time", [mount("0:4", "/a"), mount("0:5", "/b")], "0:4"],
+    ["under another path", [...before.slice(0, 2), mount("0:5", "/seen/elsewhere")], "0:5"],
+    ["covered by something else", [mount("0:4", "/a"), mount("0:5", "/a", "tmpfs")], "0:4"],
+    ["nowhere", [mount("0:1", "/"), mount("0:7", "/y", "tmpfs")], ""],
+  ];
+  for (const [what, after, device] of cases) {
+    assert.equal(deviceMade("/a", before, after), device, what);
+  }
 });
 
 Deno.test("this machine's own mounts have /proc among them", () => {

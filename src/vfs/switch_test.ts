@@ -51,12 +51,12 @@ const fresh = (commit: Spec): Map<string, string> => {
 
 const isDirectory = (line: string | undefined) => line?.startsWith("4") ?? false;
 const fileOf = (line: string | undefined) => isDirectory(line) ? undefined : line;
-/** Kind, a file's executable bit, and content: what git compares. */
+/** Kind, a file's executable bit, and content, however it was converted: what git compares. */
 const asGit = (line: string | undefined) =>
   line?.replace(
     /^(\d+)(\d)\d\d \S+/,
     (_, kind, owner) => kind === "120" ? kind : `${kind}${Number(owner) & 1}`,
-  );
+  ).replace(/ size=\d+ "(.*?)!?"$/, (_, text) => ` ${text.toLowerCase()}`);
 
 /** The view after a switch that was not refused. Throws AssertionError when it had to be. */
 function expectedView(

@@ -283,9 +283,13 @@ cliTest("Ctrl-C while the daemon does not answer ends any verb", async (afs) => 
   }, "end of the undoing");
 });
 
-/** Whether the process has a handler for a signal. */
+/**
+ * Whether the process has a handler for a signal, and sleeps: the runtime has the kernel's handler
+ * a moment before it knows whom to tell.
+ */
 async function handles(pid: number, signal: number): Promise<boolean> {
   const status = await Deno.readTextFile(`/proc/${pid}/status`).catch(() => "");
+  if (!/^State:\s+S/m.test(status)) return false;
   const caught = BigInt(`0x${/^SigCgt:\s+([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`);
   return (caught >> BigInt(signal - 1) & 1n) === 1n;
 }

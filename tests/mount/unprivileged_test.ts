@@ -65,6 +65,13 @@ userTest("a user: git, writes, fetch, switch, unmount, by fusermount3", async (l
   for (const wanted of ["nosuid", "nodev"]) assert.ok(options.has(wanted), wanted);
   assert.ok(!options.has("allow_other"));
   assert.equal((await daemonLog(lab)).split(PRIVATE).length - 1, 1, "said once");
+  const c = lab.at("mnt", "c");
+  await lab.ok(["mount", "--read-only", url, c]);
+  assert.ok((await lab.mountOptions(c)).includes("ro"));
+  const written = await lab.sh('cat "$1/file.txt"; echo >"$1/new"', [c], { okCodes: "any" });
+  assert.match(written.stderr, /Read-only file system/);
+  await lab.ok(["remove-repo", "mnt/c"]);
+
   const root = await lab.sh('ls "$1"', [a], { root: true, okCodes: "any" });
   assert.match(root.stderr, /Permission denied/);
   const owner = await run("stat", ["-c", "%u:%g %a", lab.stateRoot]);

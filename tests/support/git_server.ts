@@ -228,6 +228,13 @@ class Server implements GitServer {
     if (login !== null && head.headers.get("authorization") !== basicAuth(login)) {
       return await refuse(401, "login required\n", [["WWW-Authenticate", 'Basic realm="git"']]);
     }
+    const { repeatLogin } = this.#settings;
+    if (repeatLogin !== null && login !== null) {
+      const plain = `${login.user}:${login.password}`;
+      const forms = [`Authorization: ${basicAuth(login)}`, btoa(plain), plain, encodeURI(plain)];
+      const text = forms.map((form) => `error: you sent ${form}\n`).join("");
+      return await refuse(repeatLogin, text);
+    }
     const repo = service === null ? null : await this.#find(service[1] ?? "");
     if (repo === null) return await refuse(404, "no such repository\n");
     await this.#cgi(connection, head, entry, {

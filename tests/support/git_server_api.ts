@@ -36,6 +36,11 @@ export interface GitServerSettings {
   stallAfterBytes: number | null;
   /** Invert the byte at this offset of the body of each fetch response; null = none. */
   corruptAtByte: number | null;
+  /**
+   * Every request with a login that is not refused is answered with this status, and a text that
+   * has the login in all forms; null = none.
+   */
+  repeatLogin: number | null;
   /** Every request is answered 302 to this base URL plus its own path and query; null = none. */
   redirectTo: string | null;
 }
@@ -142,6 +147,7 @@ export const DEFAULTS: GitServerSettings = {
   truncateAfterBytes: null,
   stallAfterBytes: null,
   corruptAtByte: null,
+  repeatLogin: null,
   redirectTo: null,
 };
 
@@ -175,7 +181,8 @@ export function parseSettings(query: Iterable<[string, string]>): Partial<GitSer
       case "mbps":
       case "truncateAfterBytes":
       case "stallAfterBytes":
-      case "corruptAtByte": {
+      case "corruptAtByte":
+      case "repeatLogin": {
         const nullable = key !== "rttMs" && key !== "mbps";
         if (value === "" && nullable) out[key] = null;
         else if (/^\d+(\.\d+)?$/.test(value)) out[key] = Number(value);
