@@ -22,7 +22,7 @@ import {
   OUT_HEADER,
 } from "./abi.ts";
 
-/** From this minor version on (Linux 6.2) a name can be expired; before, the flag is not looked at. */
+/** From this minor version on (Linux 6.2) a name can be expired; before, the flag means nothing. */
 const EXPIRE_ONLY_MINOR = 38;
 const FUSE_EXPIRE_ONLY = 1;
 /** No directory has such a name. */
@@ -59,9 +59,9 @@ export function invalEntry(parentNodeid: number, name: Name): Uint8Array<ArrayBu
 
 /**
  * Waits for whoever changes that name, or changed another one in the directory before. The name
- * stays, and the kernel asks for it when it is needed next (fuse_dentry_revalidate). From Linux 6.19
- * on the directory is locked only when the kernel holds the name, as it does while it is changed;
- * before, always, and so a name that nobody has will do where names cannot be expired.
+ * stays, and the kernel asks for it when it is needed next (fuse_dentry_revalidate). From Linux
+ * 6.19 on the directory is locked only when the kernel holds the name, as it does while it is
+ * changed; before, always, so a name that nobody has will do where names cannot be expired.
  */
 export function barrier(
   parentNodeid: number,

@@ -10,8 +10,8 @@ import type { Notices, Told } from "./messages.ts";
 import { NoticeState } from "./notice_state.ts";
 
 /**
- * An answer of the file monitor waits so long for its barriers. They take as long as a process needs
- * to get a processor; whoever holds a directory for longer waits for the network.
+ * An answer of the file monitor waits so long for its barriers. They take as long as a process
+ * needs to get a processor; whoever holds a directory for longer waits for the network.
  */
 export const SETTLE_MS = 250;
 

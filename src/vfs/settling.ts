@@ -18,7 +18,7 @@
  *   state    event                                    next     what an answer does
  *   idle     it comes, and something has not settled  asking   waits
  *   asking   settled(true)                            idle     looks again: what came meanwhile is
- *                                                              not waited for, and holds its token back
+ *                                                              not waited for, and holds it back
  *   asking   settled(false): it takes long            late     does not wait
  *   late     settled(true)                            idle
  *
@@ -86,7 +86,7 @@ export class Settling {
     this.#directoriesMax = 2 * this.#unsettled.size + DIRECTORIES_MAX;
   }
 
-  /** An answer that came after so many changes need wait no longer. If it must, the kernel is asked. */
+  /** An answer that came after so many changes waits no longer; else the kernel is asked. */
   mayAnswer(count: number): boolean {
     const oldest = this.#oldest();
     if (this.#state === "late" || oldest === undefined || oldest.number > count) return true;
