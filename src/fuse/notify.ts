@@ -8,6 +8,9 @@
  *  - invalInode of pages waits for pages that are being filled;
  *  - invalAttributes waits for nobody.
  * So no thread that answers requests writes the first.
+ *
+ * That invalEntry waits is what a `barrier` is for: when it is written, whoever had changed names in
+ * the directory before has done so in the kernel, too.
  */
 
 import { bytesOf, type Name } from "../path.ts";
@@ -18,6 +21,12 @@ import {
   NOTIFY_INVAL_INODE_OUT,
   OUT_HEADER,
 } from "./abi.ts";
+
+/** From this minor version on (Linux 6.2) a name can be expired; before, the flag means nothing. */
+const EXPIRE_ONLY_MINOR = 38;
+const FUSE_EXPIRE_ONLY = 1;
+/** No directory has such a name. */
+const NO_NAME = "/" as Name;
 
 const BODY = OUT_HEADER.sizeBytes;
 
@@ -45,6 +54,24 @@ export function invalEntry(parentNodeid: number, name: Name): Uint8Array<ArrayBu
   view.setBigUint64(BODY + at.parent, BigInt(parentNodeid), true);
   view.setUint32(BODY + at.namelen, name.length, true);
   message.set(bytesOf(name), BODY + sizeBytes);
+  return message;
+}
+
+/**
+ * Waits for whoever changes that name, or changed another one in the directory before. The name
+ * stays, and the kernel asks for it when it is needed next (fuse_dentry_revalidate). From Linux
+ * 6.19 on the directory is locked only when the kernel holds the name, as it does while it is
+ * changed; before, always, so a name that nobody has will do where names cannot be expired.
+ */
+export function barrier(
+  parentNodeid: number,
+  name: Name,
+  protocolMinor: number,
+): Uint8Array<ArrayBuffer> {
+  if (protocolMinor < EXPIRE_ONLY_MINOR) return invalEntry(parentNodeid, NO_NAME);
+  const message = invalEntry(parentNodeid, name);
+  const at = BODY + NOTIFY_INVAL_ENTRY_OUT.at.flags;
+  new DataView(message.buffer).setUint32(at, FUSE_EXPIRE_ONLY, true);
   return message;
 }
 

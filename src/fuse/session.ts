@@ -28,11 +28,12 @@ import {
   INIT_IN_MIN_BYTES,
   OPCODE,
 } from "./abi.ts";
+import type { Name } from "../path.ts";
 import { Malformed, RequestReader } from "./decode.ts";
 import { ReplyWriter } from "./encode.ts";
 import { type Filesystem, Parked } from "./filesystem.ts";
 import { negotiateFlags } from "./init_flags.ts";
-import { invalAttributes, invalInode } from "./notify.ts";
+import { barrier, invalAttributes, invalInode } from "./notify.ts";
 import type { Handled, OpContext } from "./op.ts";
 import { OPS, UNANSWERED } from "./ops.ts";
 
@@ -106,6 +107,7 @@ export class Session {
   readonly #context: OpContext & { request: RequestReader; filesystem: Filesystem };
   #state: "starting" | "running" | "ended" = "starting";
   #end: SessionEnd = "unmounted";
+  #protocolMinor = 0;
   #nextDeadlineCheck = 0;
   /** `finish` was called: until when somebody may go on asking. */
   #finishUntil: number | null = null;
@@ -237,6 +239,11 @@ export class Session {
     this.#options.device.write(invalAttributes(nodeid));
   }
 
+  /** For another thread to write: it waits for whoever changes names in that directory. */
+  barrier(parentNodeid: number, name: Name): Uint8Array<ArrayBuffer> {
+    return barrier(parentNodeid, name, this.#protocolMinor);
+  }
+
   #receive(length: number): void {
     const request = this.#request;
     if (!request.start(length)) {
@@ -320,6 +327,7 @@ export class Session {
       throw new FsError(ERRNO.EPROTO, `the kernel speaks FUSE ${major}.${minor}`);
     }
     this.#state = "running";
+    this.#protocolMinor = reply.minor;
     // The reply is written right after this returns, before anything else can happen.
     this.#options.onReady(`${FUSE_KERNEL_VERSION}.${reply.minor}`);
     return this.#reply.init(request, FUSE_KERNEL_VERSION, reply);

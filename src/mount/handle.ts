@@ -33,7 +33,7 @@ import type {
   SwitchedEvent,
 } from "./messages.ts";
 import { NoticeState } from "./notice_state.ts";
-import { spawnNotifier, tellKernel } from "./notifier.ts";
+import { SETTLE_MS, spawnNotifier, tellAside, tellKernel } from "./notifier.ts";
 
 /** How long what is dirty may take to be written when a mount goes. */
 const FLUSH_MS = 4_000;
@@ -202,6 +202,9 @@ export class MountHandle {
       case "switched":
         this.#onSwitched(event);
         break;
+      case "settle":
+        this.#onSettle(event);
+        break;
       case "unmounted":
         this.#mounted = null;
         this.#started.reject(
@@ -226,6 +229,15 @@ export class MountHandle {
     this.#switching = null;
     const reason = failure === null ? switched.reason : `the kernel was not told: ${failure}`;
     resolve({ ...switched, reason });
+  }
+
+  async #onSettle({ fd, messages }: MountEvent & { readonly kind: "settle" }): Promise<void> {
+    const told = tellAside({ fd, messages, state: this.#notices.buffer });
+    if (await within(SETTLE_MS, told.then(() => true)) === undefined) {
+      this.send({ kind: "settled", isThrough: false });
+      await told;
+    }
+    this.send({ kind: "settled", isThrough: true });
   }
 
   async #onCrash(message: string): Promise<void> {

@@ -104,6 +104,8 @@ export type MountCommand =
     readonly to: BaseId;
     readonly token: string;
   }
+  /** The answer to `settle`; not through: it takes long, and the answer comes again. */
+  | { readonly kind: "settled"; readonly isThrough: boolean }
   /** It was taken out of the tree: who is still inside gets errors from now on. */
   | { readonly kind: "stop" };
 
@@ -195,5 +197,7 @@ export type MountEvent =
   | ({ readonly kind: "rebased" } & Rebased)
   /** The answer to `switch`. The kernel does not know yet. */
   | ({ readonly kind: "switched" } & SwitchedEvent)
+  /** The kernel is to be told this beside, and whoever asked is to hear when it was. */
+  | ({ readonly kind: "settle" } & Pick<Notices, "fd" | "messages">)
   /** The session is over: unmounted by us, by somebody else (umount), or aborted. */
   | { readonly kind: "unmounted"; readonly cause: string };

@@ -1,12 +1,13 @@
 /**
- * What the threads of one mount share of a notifier at work (notifier_worker.ts): whether there is
- * one, and whether it is to stop after the notification that it is at.
+ * What the threads of one mount share of those that tell the kernel something (notifier.ts): how
+ * many there are, and whether they are to stop after the notification that they are at.
  *
  *   thread         does
  *   mount worker   `begin` before it hands the work on; before it closes the device `abandon`
  *                  and `waitUntilTold`
  *   notifier       `end`, after its own descriptor is closed
- *   main           `end` when there is no notifier to do it; `abandon` when the worker has crashed
+ *   main           `end` when there is no notifier to do it, and of what it tells aside; `abandon`
+ *                  when the worker has crashed
  */
 
 const TELLING = 0;
@@ -29,11 +30,11 @@ export class NoticeState {
   }
 
   begin(): void {
-    Atomics.store(this.#cells, TELLING, 1);
+    Atomics.add(this.#cells, TELLING, 1);
   }
 
   end(): void {
-    Atomics.store(this.#cells, TELLING, 0);
+    Atomics.sub(this.#cells, TELLING, 1);
     Atomics.notify(this.#cells, TELLING);
   }
 
@@ -43,6 +44,12 @@ export class NoticeState {
 
   /** Blocks the thread. False: it still tells. */
   waitUntilTold(timeoutMs: number): boolean {
-    return !this.isTelling || Atomics.wait(this.#cells, TELLING, 1, timeoutMs) !== "timed-out";
+    const until = performance.now() + timeoutMs;
+    for (;;) {
+      const count = Atomics.load(this.#cells, TELLING);
+      if (count === 0) return true;
+      const leftMs = Math.max(0, until - performance.now());
+      if (Atomics.wait(this.#cells, TELLING, count, leftMs) === "timed-out") return false;
+    }
   }
 }

@@ -111,4 +111,10 @@ Deno.test("who waits for a notifier is woken by its end, or gives up", () => {
   other.abandon();
   other.end();
   assert.ok(state.isAbandoned && state.waitUntilTold(0));
+  state.begin();
+  state.begin();
+  other.end();
+  assert.ok(!state.waitUntilTold(1), "there is another");
+  other.end();
+  assert.ok(state.waitUntilTold(0));
 });

@@ -9,6 +9,7 @@ import type { MessagePort as NodeMessagePort } from "node:worker_threads";
 import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
 import type { StatFs } from "../fuse/filesystem.ts";
+import { joinMessages } from "../fuse/notify.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
@@ -34,6 +35,7 @@ import {
 } from "../sys/mod.ts";
 import { Gate, GATE_KEY } from "../vfs/gate.ts";
 import { MergedFilesystem, type MergedFilesystemOptions } from "../vfs/merged_filesystem.ts";
+import { SETTLE_KEY } from "../vfs/settling.ts";
 import { ConvertedFiles } from "./converted.ts";
 import type { MountCommand, MountConfig, MountEvent, MountTree, StartMount } from "./messages.ts";
 import { NoticeState } from "./notice_state.ts";
@@ -76,7 +78,7 @@ interface Loop {
   readonly tell: (event: MountEvent) => void;
   readonly options: Pick<
     MergedFilesystemOptions,
-    "invalidateListing" | "invalidateAttributes" | "wakeSoon"
+    "invalidateListing" | "invalidateAttributes" | "settle" | "wakeSoon"
   >;
 }
 
@@ -121,6 +123,19 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
     options: {
       invalidateListing: (nodeid) => session.invalidateListing(nodeid),
       invalidateAttributes: (nodeid) => session.invalidateAttributes(nodeid),
+      settle: (names) => {
+        let own: number;
+        try {
+          own = duplicateFd(mount.fd);
+        } catch (error) {
+          log.warn("The kernel cannot be asked", { error: messageOf(error) });
+          return false;
+        }
+        const messages = names.map(({ parentNodeid, name }) => session.barrier(parentNodeid, name));
+        notices.begin();
+        tell({ kind: "settle", fd: own, messages: joinMessages(messages).buffer });
+        return true;
+      },
       wakeSoon: (key) => {
         soon.push(key);
         // The loop would sleep.
@@ -128,6 +143,7 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
       },
     },
   };
+  const notices = new NoticeState(shared.notices);
   const gate = gateOf(config);
   let served: Served | null = null;
   let mount: FuseMount;
@@ -143,8 +159,8 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
     return;
   }
   const { fd, device } = mount;
-  const notices = new NoticeState(shared.notices);
   const partsOf = ({ filesystem, overlay, objects }: Served): Parts => ({
+    filesystem,
     objects,
     rebases: new Rebases(filesystem, overlay, tell),
     switches: new Switches({
@@ -271,6 +287,7 @@ function filesystemOf(
 
 /** What commands for a tree are for. */
 interface Parts {
+  readonly filesystem: MergedFilesystem;
   readonly objects: PortObjects;
   readonly rebases: Rebases;
   readonly switches: Switches;
@@ -290,7 +307,10 @@ function take(
     session.finish("stopped");
   } else if (command.kind === "progress") session.postponeDeadlines();
   else if (parts === null) return;
-  else if (command.kind === "rebase") {
+  else if (command.kind === "settled") {
+    parts.filesystem.settled(command.isThrough);
+    session.wake(SETTLE_KEY);
+  } else if (command.kind === "rebase") {
     parts.objects.expectPacks();
     parts.rebases.start(command.treeId);
   } else if (command.kind === "switch") {

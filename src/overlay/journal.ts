@@ -12,7 +12,7 @@
  *     changed.
  *
  * Whoever changes something may leave the row out when an equal one was written after the last
- * token that was given out (`issued`): every token that is about is older than that row.
+ * token that was given out, or `cut` (`issued`): every token that is about is older than that row.
  *
  * Rows that a later one of the same path makes superfluous are removed when there are many; if
  * there are still too many, the oldest go, and tokens that would need them are too old. That is
@@ -70,7 +70,7 @@ export class Journal {
     }
   }
 
-  /** Of the newest token given out: what has a row after it needs no second one. */
+  /** Where it was cut last: what has a row after it needs no second one. */
   get issued(): number {
     return this.#issued;
   }
@@ -98,10 +98,15 @@ export class Journal {
     this.#rows += rows.length;
   }
 
-  /** A token for what is now. */
-  issue(): string {
+  /** As if a token had been given out: what changes from here on has rows of its own. */
+  cut(): void {
     this.#issued = this.#sequence;
-    return `${this.#id}-${this.#sequence}`;
+  }
+
+  /** A token for what is now, or for what was before, at a sequence that was cut at. */
+  issue(atMost = Infinity): string {
+    this.cut();
+    return `${this.#id}-${Math.min(this.#sequence, atMost)}`;
   }
 
   /** What changed after a token; null: everything may have. */

@@ -64,6 +64,11 @@ export function writeFd(fd: number, from: Uint8Array<ArrayBuffer>): number {
   return count >= 0 ? count : -errno();
 }
 
+/** As writeFd, without blocking this thread, and nobody learns what came of it. */
+export async function writeFdAside(fd: number, from: Uint8Array<ArrayBuffer>): Promise<void> {
+  await libc.writeAside(fd, from, BigInt(from.length));
+}
+
 /** Fills `into` from `offset`; fewer bytes only at the end of the file. Throws FsError. */
 export function preadFull(fd: number, into: Uint8Array<ArrayBuffer>, offset: number): number {
   let done = 0;

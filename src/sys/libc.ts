@@ -77,6 +77,12 @@ const library = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "li
   mount: { parameters: ["buffer", "buffer", "buffer", "u64", "buffer"], result: "i32" },
   umount2: { parameters: ["buffer", "i32"], result: "i32" },
   // On a thread of Deno's pool, for what may wait for our own reply. Their errno is lost.
+  writeAside: {
+    name: "write",
+    parameters: ["i32", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
   umount2Aside: {
     name: "umount2",
     parameters: ["buffer", "i32"],

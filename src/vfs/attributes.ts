@@ -52,10 +52,9 @@ function changeRow(view: View, node: Node, changes: AttrChanges): void {
   change.commit();
 }
 
-/** Who may look into a directory is no change in it, but git looks from there on or no more. */
 function noteAttributes({ notes }: Change, node: Node): void {
-  if (!node.isDirectory) notes.file(node);
-  else if (node.parent !== null) notes.directoryMade(node.parent, node.name);
+  if (node.isDirectory) notes.directoryAttributes(node);
+  else notes.file(node);
 }
 
 function timeFields(

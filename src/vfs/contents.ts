@@ -23,6 +23,7 @@ import {
 } from "../sys/mod.ts";
 import type { Name } from "../path.ts";
 import { Change } from "./change.ts";
+import { answerBytes } from "./monitor_files.ts";
 import type { Node } from "./node_table.ts";
 import { afterWrite } from "./modes.ts";
 import { waitKey } from "./objects.ts";
@@ -68,9 +69,9 @@ export class Contents {
       return bytes.length;
     }
     if (node.kind === "answer") {
-      const bytes = this.#view.answers.get(node)?.subarray(offset, offset + into.length);
-      into.set(bytes ?? []);
-      return bytes?.length ?? 0;
+      const bytes = answerBytes(this.#view, node).subarray(offset, offset + into.length);
+      into.set(bytes);
+      return bytes.length;
     }
     if (!node.showsBlob) throw new FsError(node.isDirectory ? ERRNO.EISDIR : ERRNO.EINVAL);
     return this.#readBlob(node, offset, into);
@@ -271,7 +272,7 @@ export class Contents {
 
   #sizeOf(node: Node): number {
     if (node.kind === "gitfile") return this.#view.options.gitfile.length;
-    if (node.kind === "answer") return this.#view.answers.get(node)?.length ?? 0;
+    if (node.kind === "answer") return answerBytes(this.#view, node).length;
     if (!node.showsBlob) throw new FsError(ERRNO.EINVAL);
     const size = this.#view.size(node);
     if (size === undefined) throw new Parked(waitKey("size", node.oid));

@@ -26,7 +26,7 @@ import type { Name } from "../path.ts";
 import { setAttributes } from "./attributes.ts";
 import { Contents } from "./contents.ts";
 import type { Directory } from "./directory.ts";
-import { lookupMonitor } from "./monitor_files.ts";
+import { answerBytes, lookupMonitor } from "./monitor_files.ts";
 import { Names } from "./names.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { waitKey } from "./objects.ts";
@@ -84,6 +84,11 @@ export class MergedFilesystem implements Filesystem {
     this.#view.close();
   }
 
+  /** What `ViewOptions.settle` has asked for is done, or takes long. SETTLE_KEY is to be woken. */
+  settled(isThrough: boolean): void {
+    this.#view.monitor.settling.settled(isThrough);
+  }
+
   /** Puts another tree beneath, by and by, without changing what shows. */
   rebase(treeId: BaseId): Rebase {
     return new Rebase(this.#view, treeId, this.#differing);
@@ -111,6 +116,7 @@ export class MergedFilesystem implements Filesystem {
     const view = this.#view;
     const node = view.node(nodeid);
     if (node.isDirectory) view.merged(node);
+    else if (node.kind === "answer") answerBytes(view, node);
     else if (node.showsBlob && view.size(node) === undefined) {
       throw new Parked(waitKey("size", node.oid));
     }

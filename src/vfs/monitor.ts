@@ -26,8 +26,14 @@
  * new attributes in the place of the old ones (fs/fuse/file.c, fuse_write_update_attr). A git that
  * hears of the path in that moment would see the old ones, and believe the file with a token that
  * is newer than the write. So before an answer the kernel forgets the attributes of what was noted.
+ * It then asks for them, and gets those after the write, or after a later one: what it was told
+ * before it forgot is not taken any more (fuse_change_attributes, attr_version). The caller, when
+ * it goes on, makes it forget them again, or brings those that are so.
+ *
+ * Names are a matter of locks, and waited for (settling.ts).
  */
 
+import { Parked } from "../fuse/filesystem.ts";
 import { EVERYTHING } from "../monitor_names.ts";
 import { CHANGED } from "../overlay/journal.ts";
 import type { JournalRow } from "../overlay/store.ts";
@@ -35,6 +41,7 @@ import { bytesOf, joinPath, type Name, type RepoPath } from "../path.ts";
 import { ROOT_INO } from "./ino.ts";
 import { NO_OID, type Node } from "./node_table.ts";
 import { isDirectoryEntry, type MergedEntry } from "./overlay_entries.ts";
+import { SETTLE_KEY, Settling } from "./settling.ts";
 import type { View } from "./view.ts";
 
 const PROBE = ".afs";
@@ -50,6 +57,8 @@ export class Notes {
   readonly #monitor: Monitor;
   readonly rows: JournalRow[] = [];
   readonly #nodes: Node[] = [];
+  readonly #names: { readonly parent: Node; readonly name: Name }[] = [];
+  readonly #stale: Node[] = [];
 
   constructor(monitor: Monitor) {
     this.#monitor = monitor;
@@ -57,21 +66,32 @@ export class Notes {
 
   /** A name that is no directory's came, went, or leads to something else. */
   name(parent: Node, name: Name): void {
+    this.#names.push({ parent, name });
     this.#put(parent, CHANGED.path, name);
   }
 
   /** A directory is no longer at this name. */
   directoryGone(parent: Node, name: Name): void {
+    this.#names.push({ parent, name });
     this.#put(parent, CHANGED.path, `${name}/`);
   }
 
   /** An empty directory was made at this name. */
   directoryMade(parent: Node, name: Name): void {
+    this.#names.push({ parent, name });
     this.#add(this.#monitor.pathIn(parent, name), CHANGED.directory);
+  }
+
+  /** Who may look into a directory is no change in it, but git looks from there on or no more. */
+  directoryAttributes(node: Node): void {
+    const path = this.#monitor.pathOf(node);
+    if (path !== "") this.#add(path, CHANGED.directory);
+    this.#stale.push(node);
   }
 
   /** A directory came to this name with all that is in it. */
   directoryMoved(node: Node, parent: Node, name: Name): void {
+    this.#names.push({ parent, name });
     this.#add(this.#monitor.pathIn(parent, name), CHANGED.subtree);
     this.#nodes.push(node);
   }
@@ -103,6 +123,8 @@ export class Notes {
   /** The rows are on disk. */
   written(): void {
     for (const node of this.#nodes) this.#monitor.note(node);
+    for (const node of this.#stale) this.#monitor.changedAttributes(node);
+    for (const { parent, name } of this.#names) this.#monitor.settling.changed(parent, name);
   }
 }
 
@@ -114,14 +136,25 @@ interface NamePlace {
   readonly path: RepoPath | null;
 }
 
+/** What a file of the file monitor holds. */
+export class Answer {
+  /** Null: it waits for what has not settled. */
+  bytes: Uint8Array<ArrayBuffer> | null = null;
+
+  /** `changeCount`: of changes that it is to know of. */
+  constructor(readonly token: string, readonly changeCount: number) {}
+}
+
 export class Monitor {
+  readonly settling: Settling;
   readonly #view: View;
-  /** Node ids of files that were noted since the last answer. */
+  /** Node ids of what was noted since the last answer, and whose attributes that tells of. */
   readonly #written = new Set<number>();
   #writtenMax = WRITTEN_MAX;
 
   constructor(view: View) {
     this.#view = view;
+    this.settling = new Settling(view);
   }
 
   get #journal() {
@@ -135,7 +168,11 @@ export class Monitor {
 
   note(node: Node): void {
     node.notedAt = this.#journal.sequence;
-    if (!node.isDirectory) this.#written.add(node.nodeid);
+    if (!node.isDirectory) this.changedAttributes(node);
+  }
+
+  changedAttributes(node: Node): void {
+    this.#written.add(node.nodeid);
     if (this.#written.size > this.#writtenMax) this.#forgetGone();
   }
 
@@ -198,13 +235,27 @@ export class Monitor {
       : joinPath(this.#pathOfRow(place.parentIno), place.name);
   }
 
+  /** What changed since a token; without bytes when it has to wait. Throws Parked. */
+  ask(token: string): Answer {
+    const answer = new Answer(token, this.settling.count);
+    if (this.settling.mayAnswer(answer.changeCount)) answer.bytes = this.#answer(token);
+    return answer;
+  }
+
+  /** Throws Parked. */
+  bytesOf(answer: Answer): Uint8Array<ArrayBuffer> {
+    if (answer.bytes !== null) return answer.bytes;
+    if (!this.settling.mayAnswer(answer.changeCount)) throw new Parked(SETTLE_KEY);
+    return answer.bytes = this.#answer(answer.token);
+  }
+
   /**
    * A new token and what changed since another one, as a hook of version 2 prints it (githooks,
    * fsmonitor-watchman): the token, a NUL, and paths with a NUL behind each. Throws Parked.
    */
-  answer(token: string): Uint8Array<ArrayBuffer> {
+  #answer(token: string): Uint8Array<ArrayBuffer> {
     const paths = this.changedSince(token);
-    const next = paths === null ? `${this.#journal.issue()}${UNREAD}` : this.#journal.issue();
+    const next = this.#journal.issue(this.settling.heldAt) + (paths === null ? UNREAD : "");
     // They are noted again from here on.
     this.#written.clear();
     return bytesOf([next, ...paths ?? [EVERYTHING]].map((part) => `${part}\0`).join(""));

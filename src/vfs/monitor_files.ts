@@ -2,7 +2,8 @@
  * Where git's file monitor is asked: `<synthetic directory>/fsmonitor/t-<token>` at the root, which
  * no listing shows. Looking up a name makes its answer, which never changes and which only that
  * lookup sees: git asks with the same token until it writes its index, and a page that the kernel
- * has kept would be a change that is not seen.
+ * has kept would be a change that is not seen. While the answer has to wait, it is a file of a size
+ * that nobody knows yet: who opens it waits in GETATTR, and holds no lock of a directory.
  */
 
 import type { Entry } from "../fuse/filesystem.ts";
@@ -30,8 +31,14 @@ function directory(view: View, parent: Node, name: Name): Entry {
 
 function answer(view: View, parent: Node, name: Name): Entry {
   const [token = ""] = name.slice(TOKEN_PREFIX.length).split(ASKER_AT);
-  const bytes = view.monitor.answer(token);
+  const answer = view.monitor.ask(token);
   const node = view.nodes.passing(parent, name, "answer");
-  view.answers.set(node, bytes);
+  view.answers.set(node, answer);
   return view.entry(node, undefined, 0);
+}
+
+/** What an answer holds. Throws Parked. */
+export function answerBytes(view: View, node: Node): Uint8Array<ArrayBuffer> {
+  const answer = view.answers.get(node);
+  return answer === undefined ? new Uint8Array() : view.monitor.bytesOf(answer);
 }

@@ -7,9 +7,11 @@ import {
   type WorldOptions,
 } from "../../tests/fakes/overlay_world.ts";
 import { ERRNO, FsError } from "../errno.ts";
+import { Parked } from "../fuse/filesystem.ts";
 import { firstToken } from "../monitor_names.ts";
 import type { Name } from "../path.ts";
 import type { MergedFilesystem } from "./merged_filesystem.ts";
+import { SETTLE_KEY } from "./settling.ts";
 
 const ROOT = fakeOid(1);
 const SRC = fakeOid(2);
@@ -52,15 +54,37 @@ interface Answer {
   readonly paths: readonly string[];
 }
 
-/** As `cat` reads it. */
+/** As `cat` reads it, and the kernel finishes at once what it is asked to. */
 function ask(filesystem: MergedFilesystem, token: string): Answer {
+  const nodeid = open(filesystem, token);
+  try {
+    return answerIn(filesystem, nodeid);
+  } catch (error) {
+    if (!(error instanceof Parked)) throw error;
+    assert.equal(error.key, SETTLE_KEY);
+    filesystem.settled(true);
+    return answerIn(filesystem, nodeid);
+  } finally {
+    filesystem.forget(nodeid, 1);
+  }
+}
+
+/** The file of an answer, which may have to wait. */
+function open(filesystem: MergedFilesystem, token: string): number {
   const directory = walk(filesystem, `${WORLD_SYNTHETIC_DIR}/fsmonitor`);
-  const { nodeid, attr, entryTimeoutMs } = filesystem.lookup(directory, name(`t-${token}`));
-  assert.equal(entryTimeoutMs, 0);
+  const entry = filesystem.lookup(directory, name(`t-${token}`));
+  assert.equal(entry.entryTimeoutMs, 0);
+  assert.equal(entry.attrTimeoutMs > 0, entry.attr.sizeBytes > 0);
+  return entry.nodeid;
+}
+
+/** Throws Parked. */
+function answerIn(filesystem: MergedFilesystem, nodeid: number): Answer {
+  const { attr, attrTimeoutMs } = filesystem.getattr(nodeid);
+  assert.ok(attrTimeoutMs > 0);
   const bytes = new Uint8Array(attr.sizeBytes + 10);
   const count = filesystem.read(nodeid, 0, bytes);
   assert.equal(count, attr.sizeBytes);
-  filesystem.forget(nodeid, 1);
   const parts = new TextDecoder().decode(bytes.subarray(0, count)).split("\0");
   assert.equal(parts.pop(), "");
   return { token: parts[0] as string, paths: parts.slice(1) };

@@ -20,10 +20,11 @@ import type { Overlay } from "../overlay/overlay.ts";
 import type { Name } from "../path.ts";
 import type { Directory } from "./directory.ts";
 import { ROOT_INO } from "./ino.ts";
-import { Monitor } from "./monitor.ts";
+import { type Answer, Monitor } from "./monitor.ts";
 import { NO_OID, Node, type NodeKind, NodeTable } from "./node_table.ts";
 import { type Objects, waitKey } from "./objects.ts";
 import { type MergedEntry, mergedEntry, OverlayEntries } from "./overlay_entries.ts";
+import type { ChangedName } from "./settling.ts";
 
 export const GITFILE_NAME = ".git" as Name;
 
@@ -70,6 +71,11 @@ export interface ViewOptions {
   readonly invalidateListing: (nodeid: number) => void;
   /** The kernel's cached attributes of a file may be older than what it was told last. */
   readonly invalidateAttributes: (nodeid: number) => void;
+  /**
+   * Has the kernel finish what it was told of names in these directories, beside who asks;
+   * `MergedFilesystem.settled` follows. False: it cannot.
+   */
+  readonly settle: (names: readonly ChangedName[]) => boolean;
   /** Wakes what parks with this key, after whoever else waits had a turn. */
   readonly wakeSoon: (key: string) => void;
 }
@@ -90,7 +96,7 @@ export class View {
   readonly modes: BaseModes;
   readonly monitor: Monitor;
   /** What files of the file monitor hold. */
-  readonly answers = new Map<Node, Uint8Array<ArrayBuffer>>();
+  readonly answers = new Map<Node, Answer>();
   readonly #onDrop: (node: Node) => void;
 
   /** `onDrop`: nobody holds a node any more. */
@@ -242,7 +248,7 @@ export class View {
       const size = sizeOf(node.oid);
       known = size !== undefined;
       setSize(attr, size ?? 0);
-    }
+    } else if (node.kind === "answer") known = this.answers.get(node)?.bytes !== null;
     return { attr, attrTimeoutMs: known ? TTL_MS : 0 };
   }
 
@@ -266,7 +272,7 @@ export class View {
     attr.gid = gid;
     attr.atimeSeconds = attr.mtimeSeconds = attr.ctimeSeconds = timeSeconds;
     if (node.kind === "gitfile") setSize(attr, gitfile.length);
-    if (node.kind === "answer") setSize(attr, this.answers.get(node)?.length ?? 0);
+    if (node.kind === "answer") setSize(attr, this.answers.get(node)?.bytes?.length ?? 0);
   }
 
   #putRow(attr: Attr, inode: Inode): void {

@@ -5,6 +5,7 @@ import type { BaseId } from "../../src/git/base_id.ts";
 import { syntheticDirName } from "../../src/monitor_names.ts";
 import type { HostPath } from "../../src/path.ts";
 import { MergedFilesystem } from "../../src/vfs/merged_filesystem.ts";
+import type { ChangedName } from "../../src/vfs/settling.ts";
 import { FakeObjects } from "./fake_objects.ts";
 
 export const WORLD_TIME_SECONDS = 1_700_000_000;
@@ -35,6 +36,10 @@ export class OverlayWorld implements Disposable {
   readonly woken: string[] = [];
   /** Node ids whose attributes the kernel was told to forget. */
   readonly stale: number[] = [];
+  /** What the kernel was asked to finish, by times it was asked. */
+  readonly settling: (readonly ChangedName[])[] = [];
+  /** Whether it can be asked. */
+  canSettle = true;
   readonly #removeDir: boolean;
   #open = true;
 
@@ -54,6 +59,7 @@ export class OverlayWorld implements Disposable {
       xattrs: options.xattrs ?? false,
       invalidateListing: () => {},
       invalidateAttributes: (nodeid) => this.stale.push(nodeid),
+      settle: (names) => this.canSettle && this.settling.push(names) > 0,
       wakeSoon: (key) => this.woken.push(key),
       rootTreeId: options.rootTreeOid,
       timeSeconds: WORLD_TIME_SECONDS,

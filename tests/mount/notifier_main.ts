@@ -17,7 +17,7 @@ import { changeDirectory } from "../../src/sys/mod.ts";
 import { fakeOid, rawTree } from "../fakes/fake_objects.ts";
 import { linesOf } from "../support/lines.ts";
 
-const REPO_ID = "0123456789abcdef";
+export const REPO_ID = "0123456789abcdef";
 
 /** Its file is one of two blobs, and `missing` a directory whose tree nobody has. */
 function putRoot(base: BaseStore, number: number): Oid {

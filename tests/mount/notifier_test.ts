@@ -5,7 +5,9 @@
 
 import assert from "node:assert/strict";
 import { detachMount } from "../../src/sys/mod.ts";
+import { REPO_ID } from "./notifier_main.ts";
 import { LineChild } from "../support/lines.ts";
+import { firstToken, MONITOR_DIR, syntheticDirName } from "../../src/monitor_names.ts";
 import { waitFor } from "../support/run.ts";
 import { type Lab, mountTest, type Parked } from "./harness.ts";
 
@@ -24,15 +26,31 @@ async function hasWaitingThread(pid: number): Promise<boolean> {
   return false;
 }
 
-async function block(lab: Lab): Promise<Blocked> {
+interface Served {
+  readonly server: LineChild;
+  readonly mountPoint: string;
+}
+
+async function serve(lab: Lab): Promise<Served> {
   const main = decodeURIComponent(new URL("./notifier_main.ts", import.meta.url).pathname);
   const options = { env: lab.env, logPath: lab.at("server.log") };
   const server = new LineChild(main, [lab.at("served")], options);
   assert.equal(await server.next(), "mounted");
   const mountPoint = lab.at("served", "mnt");
   await lab.sh('ls "$1"; stat "$1/file"', [mountPoint]);
+  return { server, mountPoint };
+}
+
+/** Somebody holds the root, and waits for the network. */
+async function hold(lab: Lab, mountPoint: string): Promise<Parked> {
   const waiting = lab.park("rmdir", `${mountPoint}/missing`);
   await lab.waitForRequests(mountPoint, 1);
+  return waiting;
+}
+
+async function block(lab: Lab): Promise<Blocked> {
+  const { server, mountPoint } = await serve(lab);
+  const waiting = await hold(lab, mountPoint);
   await server.send("switch");
   await waitFor(() => hasWaitingThread(server.pid), "a notifier that waits");
   return { server, mountPoint, waiting };
@@ -77,4 +95,54 @@ mountTest("notifier: a killed daemon's dead mount is taken away by force", async
   await detachMount(mountPoint);
   assert.equal(await server.finish(), 128 + 9);
   assert.equal(await waiting.exited, 1);
+});
+
+/** What the file monitor says; each time asked as somebody else. */
+function monitorOf(lab: Lab, mountPoint: string) {
+  const directory = `${mountPoint}/${syntheticDirName(REPO_ID)}/${MONITOR_DIR}`;
+  let asker = 0;
+  return async (since: string) => {
+    const { stdout } = await lab.sh('cat "$1"', [`${directory}/t-${since}~${++asker}`]);
+    const [token = "", ...paths] = stdout.split("\0").slice(0, -1);
+    return { token, paths };
+  };
+}
+
+mountTest("notifier: an answer of the file monitor waits for no network", async (lab) => {
+  const { server, mountPoint } = await serve(lab);
+  const ask = monitorOf(lab, mountPoint);
+  await lab.sh('touch "$1/one"', [mountPoint]);
+  const first = await ask(firstToken(REPO_ID));
+  assert.deepEqual(first.paths, ["one"]);
+  assert.notEqual(first.token, firstToken(REPO_ID));
+  await lab.sh('touch "$1/two"', [mountPoint]);
+  const waiting = await hold(lab, mountPoint);
+  for (let i = 0; i < 3; i++) {
+    // The same token: the kernel may still show what was there before.
+    assert.deepEqual(await ask(first.token), { token: first.token, paths: ["two"] });
+    assert.ok(await hasWaitingThread(server.pid));
+  }
+  waiting.kill("SIGKILL");
+  assert.equal(await waiting.exited, 137);
+  await waitFor(async () => (await ask(first.token)).token !== first.token, "a newer token");
+  const { token } = await ask(first.token);
+  assert.deepEqual(await ask(token), { token, paths: [] });
+  await server.send("unmount");
+  assert.equal(typeof (await server.next() as { closed?: string }).closed, "string");
+  assert.equal(await server.finish(), 0);
+});
+
+mountTest("notifier: a mount goes while an answer waits for a directory", async (lab) => {
+  const { server, mountPoint } = await serve(lab);
+  const ask = monitorOf(lab, mountPoint);
+  const { token } = await ask(firstToken(REPO_ID));
+  await lab.sh('touch "$1/one"', [mountPoint]);
+  const waiting = await hold(lab, mountPoint);
+  const asked = ask(token).catch(() => null);
+  await waitFor(() => hasWaitingThread(server.pid), "a barrier that waits");
+  await server.send("unmount");
+  assert.equal(typeof (await server.next() as { closed?: string }).closed, "string");
+  await asked;
+  assert.equal(await waiting.exited, 1, "rmdir failed");
+  assert.equal(await server.finish(), 0);
 });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import {
+  barrier,
   invalAttributes,
   invalEntry,
   invalInode,
@@ -28,6 +29,16 @@ Deno.test("a name: its bytes, and a NUL that is not counted", () => {
     ...[2, 0, 0, 0, 0, 0, 0, 0],
     ...[97, 255, 0],
   ]);
+});
+
+Deno.test("a barrier: a name that is expired, or one that nobody has", () => {
+  const name = "a" as Name;
+  const expired = [...invalEntry(7, name)];
+  expired[28] = 1;
+  assert.deepEqual([...barrier(7, name, 38)], expired);
+  assert.deepEqual([...barrier(7, name, 45)], expired);
+  // The flag would be none, and a directory taken from who is in it.
+  assert.deepEqual([...barrier(7, name, 37)], [...invalEntry(7, "/" as Name)]);
 });
 
 Deno.test("joined and split again", () => {
