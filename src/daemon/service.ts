@@ -147,6 +147,12 @@ export class Service implements Handlers {
     }
   };
 
+  /** Of every repository, for who counts them. */
+  states(): string[] {
+    const prepared = this.#registry.all().map((record) => this.#stateOf(record));
+    return [...prepared, ...this.#preparing.summaries().map(({ state }) => state)];
+  }
+
   readonly ping = (): Promise<Result<"ping">> =>
     Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
 

@@ -1,5 +1,6 @@
 /** libc by FFI. Nothing outside this folder calls C. */
 
+export * from "./datagram.ts";
 export * from "./fd.ts";
 export * from "./file.ts";
 export * from "./mount.ts";
