@@ -39,6 +39,7 @@ import type { MountResult, Params, RepoStatus, Result, Selector } from "../contr
 import type { Context, Handlers } from "../control/server.ts";
 import { baseName, byName, refuseOther, sourceOf } from "./acquire_params.ts";
 import { Acquiring, makeFolders } from "./acquiring.ts";
+import { leftToAutomount } from "./automounts.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
@@ -118,6 +119,7 @@ export class Service implements Handlers {
           const record = this.#registry.byId(id);
           // A verb was faster.
           if (record === null || record.wanted !== "mounted" || this.#isMounted(record)) return;
+          if (leftToAutomount(record)) return;
           await registerSecretsOfRemote(record, this.#layout);
           await this.#mountRegistered(record);
         }, signal)

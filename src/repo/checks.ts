@@ -3,7 +3,7 @@
 import { Failure, messageOf } from "../failure.ts";
 import { isOid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
-import { changeOwner } from "../sys/mod.ts";
+import { changeOwner, isAutomount } from "../sys/mod.ts";
 import type { RepoRecord } from "./types.ts";
 
 /** NAME_MAX: a name may become a file name. */
@@ -138,6 +138,8 @@ function refuseOtherMounts(path: string, options: MountPointOptions): void {
 type Fail = (what: string, advice: string) => Failure;
 
 async function stateOf(path: string, fail: Fail): Promise<MountPoint["state"]> {
+  // A look would wait for the mount that this is about.
+  if (isAutomount(path)) return "empty";
   try {
     const info = await Deno.stat(path);
     if (!info.isDirectory) throw fail("it is not a directory", "choose another or remove it");
@@ -265,6 +267,7 @@ export async function makeMountPoint(
 }
 
 async function exists(path: string): Promise<boolean> {
+  if (isAutomount(path)) return true;
   try {
     await Deno.lstat(path);
     return true;

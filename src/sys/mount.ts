@@ -39,8 +39,9 @@ export interface FuseMountOptions {
  */
 export function mountFuse(options: FuseMountOptions): FuseMount {
   const before = new Set(readMountInfo().map(({ device }) => device));
-  // A directory, and no link: whoever may write beside it must not choose where root mounts.
-  const target = openFd(options.mountPoint, O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  // No link: whoever may write beside it must not choose where root mounts. Not O_DIRECTORY, which
+  // has an automount at work that waits for us; the kernel mounts a directory on nothing else.
+  const target = openFd(options.mountPoint, O.PATH | O.NOFOLLOW);
   try {
     const fd = mountOn(target, options);
     const made = readMountInfo().filter(({ device, fsType }) =>
@@ -158,6 +159,17 @@ export function detachOurMounts(mountPoints: ReadonlySet<string>): void {
   for (const { fsType, mountPoint } of readMountInfo()) {
     if (fsType === FS_TYPE && mountPoints.has(mountPoint)) detachMount(mountPoint);
   }
+}
+
+/**
+ * Whether an automount waits at `path` for whoever comes first, and has somebody mount then. It
+ * must not be opened or listed: that would wait for the mount itself.
+ */
+export function isAutomount(path: string): boolean {
+  const there = readMountInfo().filter(({ mountPoint, fsType }) =>
+    mountPoint === path && fsType !== FS_TYPE
+  );
+  return there.at(-1)?.fsType === "autofs";
 }
 
 export interface MountInfo {
