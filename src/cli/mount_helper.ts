@@ -10,6 +10,7 @@
 import { Failure, messageOf } from "../failure.ts";
 import { parseRemote } from "../git/remote_url.ts";
 import { acquireParams } from "./acquire_options.ts";
+import { holdOpen, isAutomount } from "../sys/mod.ts";
 import { hostPath } from "./host_paths.ts";
 import { print, say } from "./output.ts";
 import { Interrupted, Session } from "./session.ts";
@@ -78,10 +79,13 @@ async function mount({ url, dir, ref, readOnly, fake, ...options }: MountRequest
     );
   }
   if (fake) return;
+  const path = hostPath(dir);
   await new Session().ask("mount", {
     ...params,
     url: remote,
-    dir: hostPath(dir),
+    dir: path,
+    // Of the automount that has started this program, which lets nobody else through.
+    ...(isAutomount(path) ? { through: holdOpen(path) } : {}),
     name: options.name ?? null,
     ownerGiven: options.uid !== undefined,
     readOnly,

@@ -53,7 +53,8 @@ import { handedOver, type SwitchableMounts, switchTo } from "./switches.ts";
 /** What the verbs need of `Mounts`. */
 export interface MountTable extends SwitchableMounts, PlaceholderMounts {
   requestCount(repoId: string): number | null;
-  mount(record: RepoRecord): Promise<void>;
+  /** `through`: as in FuseMountOptions. */
+  mount(record: RepoRecord, through?: string): Promise<void>;
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
   /** It waits for its repository. */
   isPlaceholder(repoId: string): boolean;
@@ -475,7 +476,8 @@ export class Service implements Handlers {
     return await this.#acquiring.withName(name, async () => {
       const mountPoint = dir as HostPath;
       const request = { ...sourceOf(params), name, url, mountPoint };
-      return { record: await this.#acquiring.acquire(request, context), acquired: true };
+      const record = await this.#acquiring.acquire(request, context, params.through);
+      return { record, acquired: true };
     });
   }
 
@@ -493,13 +495,13 @@ export class Service implements Handlers {
     if (seconds !== undefined) setRefresh(record, { seconds }, this.#options);
     if (!this.#isMounted(record)) {
       context.onProgress({ phase: "Mounting", percent: null });
-      await this.#mountRegistered(record);
+      await this.#mountRegistered(record, params.through);
     }
     return { record, acquired: false };
   }
 
   /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */
-  async #mountRegistered(before: RepoRecord): Promise<void> {
+  async #mountRegistered(before: RepoRecord, through?: string): Promise<void> {
     const record = await recoverSwitch(before, this.#layout, this.#registry);
     const { name: repo, mountPoint } = record;
     let made: HostPath[] = [];
@@ -511,7 +513,7 @@ export class Service implements Handlers {
       });
       // /tmp and the like are empty after a reboot.
       made = await makeFolders(record, this.#registry);
-      await this.#options.live?.mounts.mount(record);
+      await this.#options.live?.mounts.mount(record, through);
     } catch (error) {
       await removeMountPoint(made);
       this.#registry.update(record.id, { madeFolders: record.madeFolders });

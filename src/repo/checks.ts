@@ -102,6 +102,8 @@ export async function checkMountPoint(
   const normal = normalPath(path);
   if (normal === "/") throw fail("it is the root directory", "choose another directory");
   refuseOtherMounts(normal, options);
+  // A look would wait for the mount that this is about.
+  if (isAutomount(normal)) return { path: normal, state: "empty" };
   const state = await stateOf(normal, fail);
   if (state === "empty" && !(options.isWritable?.(normal) ?? true)) {
     throw fail("you may not write there", "choose a directory of yours");
@@ -138,8 +140,6 @@ function refuseOtherMounts(path: string, options: MountPointOptions): void {
 type Fail = (what: string, advice: string) => Failure;
 
 async function stateOf(path: string, fail: Fail): Promise<MountPoint["state"]> {
-  // A look would wait for the mount that this is about.
-  if (isAutomount(path)) return "empty";
   try {
     const info = await Deno.stat(path);
     if (!info.isDirectory) throw fail("it is not a directory", "choose another or remove it");
@@ -226,6 +226,7 @@ async function checkParent(
 export async function realMountPoint(path: HostPath): Promise<HostPath> {
   const slash = path.lastIndexOf("/");
   if (slash < 0) return "" as HostPath;
+  if (isAutomount(path)) return path;
   try {
     return await Deno.realPath(path) as HostPath;
   } catch {

@@ -29,6 +29,8 @@ export interface FuseMountOptions {
   readonly source: string;
   readonly allowOther: boolean;
   readonly readOnly: boolean;
+  /** /proc/PID/fd/N of somebody who has the mount point open, where a walk to it would wait. */
+  readonly through?: string;
   readonly uid: number;
   readonly gid: number;
 }
@@ -39,22 +41,30 @@ export interface FuseMountOptions {
  */
 export function mountFuse(options: FuseMountOptions): FuseMount {
   const before = new Set(readMountInfo().map(({ device }) => device));
-  // No link: whoever may write beside it must not choose where root mounts. Not O_DIRECTORY, which
-  // has an automount at work that waits for us; the kernel mounts a directory on nothing else.
-  const target = openFd(options.mountPoint, O.PATH | O.NOFOLLOW);
+  if (options.through !== undefined) return mountedOn(options.through, options, before);
+  // A directory, and no link: whoever may write beside it must not choose where root mounts.
+  const target = openFd(options.mountPoint, O.PATH | O.DIRECTORY | O.NOFOLLOW);
   try {
-    const fd = mountOn(target, options);
-    const made = readMountInfo().filter(({ device, fsType }) =>
-      fsType === FS_TYPE && !before.has(device)
-    );
-    const ours = made.find(({ mountPoint }) => mountPoint === options.mountPoint) ?? made.at(-1);
-    return { fd, device: ours?.device ?? "" };
+    return mountedOn(`/proc/self/fd/${target}`, options, before);
   } finally {
     closeFd(target);
   }
 }
 
-function mountOn(target: number, options: FuseMountOptions): number {
+function mountedOn(
+  target: string,
+  options: FuseMountOptions,
+  before: ReadonlySet<string>,
+): FuseMount {
+  const fd = mountOn(target, options);
+  const made = readMountInfo().filter(({ device, fsType }) =>
+    fsType === FS_TYPE && !before.has(device)
+  );
+  const ours = made.find(({ mountPoint }) => mountPoint === options.mountPoint) ?? made.at(-1);
+  return { fd, device: ours?.device ?? "" };
+}
+
+function mountOn(target: string, options: FuseMountOptions): number {
   const fd = openFd("/dev/fuse", O.RDWR | O.NONBLOCK);
   const data = [
     `fd=${fd}`,
@@ -68,7 +78,7 @@ function mountOn(target: number, options: FuseMountOptions): number {
   ].join(",");
   const result = libc.mount(
     cString(options.source),
-    cString(`/proc/self/fd/${target}`),
+    cString(target),
     cString(FS_TYPE),
     BigInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0)),
     cString(data),
@@ -162,14 +172,21 @@ export function detachOurMounts(mountPoints: ReadonlySet<string>): void {
 }
 
 /**
- * Whether an automount waits at `path` for whoever comes first, and has somebody mount then. It
- * must not be opened or listed: that would wait for the mount itself.
+ * Whether an automount waits at `path` for whoever comes first, and has somebody mount then. Until
+ * it is mounted every walk there waits (fs/autofs/root.c, autofs_d_manage), but for the process
+ * group of who mounts.
  */
 export function isAutomount(path: string): boolean {
   const there = readMountInfo().filter(({ mountPoint, fsType }) =>
     mountPoint === path && fsType !== FS_TYPE
   );
   return there.at(-1)?.fsType === "autofs";
+}
+
+/** For `through`: opens a directory for as long as this process lives. Throws FsError. */
+export function holdOpen(path: string): string {
+  // Not O_DIRECTORY, which would have the automount begin.
+  return `/proc/${Deno.pid}/fd/${openFd(path, O.PATH | O.NOFOLLOW)}`;
 }
 
 export interface MountInfo {

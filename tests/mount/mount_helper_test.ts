@@ -4,9 +4,11 @@
  */
 
 import assert from "node:assert/strict";
-import { mountInfo, run, type RunResult } from "../support/run.ts";
+import { mountInfo, run, type RunResult, waitFor } from "../support/run.ts";
 import { type Cli, cliTest, makeRepo } from "./cli_harness.ts";
 import { AFS } from "./harness.ts";
+
+const AUTOMOUNT_MAIN = decodeURIComponent(new URL("./automount_main.ts", import.meta.url).pathname);
 
 /** The program as mount(8) would start it. */
 async function helper(afs: Cli, args: readonly string[]): Promise<RunResult> {
@@ -183,5 +185,43 @@ cliTest(
     assert.equal(stdout.split("\n").slice(0, 4).join("\n"), `code 1\ncode 32\ncontent 3\n${plain}`);
     assert.match(stderr, /^afs: Cannot mount: the URL has a login/m);
     assert.doesNotMatch(stdout + stderr, /tok3n/);
+  },
+);
+
+cliTest(
+  "an automount: mounted for the first who comes, and left to it by the next daemon",
+  async (afs) => {
+    await makeRepo(afs.at("repo.git"));
+    await Deno.mkdir(afs.at("m"));
+    await Deno.symlink(AFS, afs.at("mount.fuse.afs"));
+    const first = await afs.startDaemon();
+    const script = ["run", "-A", "--no-check", "--quiet", AUTOMOUNT_MAIN];
+    const helper = [
+      afs.at("mount.fuse.afs"),
+      `file://${afs.at("repo.git")}#main`,
+      afs.at("m"),
+      "-o",
+      "rw",
+    ];
+    afs.park(Deno.execPath(), ...script, afs.at("m"), ...helper);
+    const mounts = async () =>
+      (await mountInfo()).filter(({ mountPoint }) => mountPoint === afs.at("m")).map((info) =>
+        info.fsType
+      );
+    await waitFor(async () => (await mounts()).length > 0, "automount");
+    const look = () => afs.sh('cat "$1/file.txt"', [afs.at("m")]);
+    assert.deepEqual(await mounts(), ["autofs"]);
+    assert.equal((await look()).stdout, "content 3\n");
+    assert.deepEqual(await mounts(), ["autofs", "fuse.afs"]);
+    await first.stop("SIGKILL");
+    const second = await afs.startDaemon();
+    assert.equal((await second.logged("Left to the automount")).length, 1);
+    assert.deepEqual(await mounts(), ["autofs"], "what is dead is gone");
+    assert.equal((await look()).stdout, "content 3\n");
+    await run("umount", [afs.at("m")]);
+    assert.equal((await look()).stdout, "content 3\n");
+    assert.equal(await second.stop(), 0);
+    assert.deepEqual(await mounts(), ["autofs"]);
+    await run("umount", ["-l", afs.at("m")]);
   },
 );
