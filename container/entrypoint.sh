@@ -22,24 +22,39 @@ ARTIFACT_FS_ROOT=${ARTIFACT_FS_ROOT:-/var/lib/artifact-fs}
 export ARTIFACT_FS_ROOT
 unset REPO_REMOTE_URL
 
-# Who gets a signal now; empty: nobody yet.
+# Who gets a signal now; empty: nobody at the moment.
 child=
+# What runs is on the way to the command, or to the long wait: who comes next gets the signal too,
+# which may be too late for this one.
+preparing=1
+# What runs is the command.
+command=
+# A signal for who comes next.
+pending=
 # A signal has come since the last look.
 signalled=
 pass_on() {
   signalled=$1
-  [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null
+  if [ -z "$child" ] || [ -n "$preparing" ]; then pending=$1; fi
+  # Only a command knows what they mean.
+  case $1 in USR*) [ -n "$command" ] || return 0 ;; esac
+  [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || :
 }
 for signal in TERM HUP USR1 USR2; do trap "pass_on $signal" "$signal"; done
 for signal in INT QUIT; do
   # A terminal has told the command itself.
-  if [ -t 0 ]; then trap : "$signal"; else trap "pass_on $signal" "$signal"; fi
+  if [ -t 0 ]; then trap "signalled=$signal" "$signal"; else trap "pass_on $signal" "$signal"; fi
 done
 
 # Waits for a process to its end; $code is its exit code. A signal only interrupts the waiting.
 wait_for() {
   child=$1
   code=
+  if [ -n "$pending" ] && [ -z "$preparing" ]; then
+    signal=$pending
+    pending=
+    pass_on "$signal"
+  fi
   while :; do
     signalled=
     wait "$child"
@@ -72,17 +87,20 @@ rm -f "$started"
 
 # Ends the daemon, and then this with a code.
 leave() {
+  preparing=
+  pending=
   kill -s TERM "$daemon" 2>/dev/null
   wait_for "$daemon"
   exit "$1"
 }
 
-# A signal that came while nobody could be told: nothing is begun any more.
-[ -z "$signalled" ] || leave 143
+# Nothing is begun any more.
+[ -z "$pending" ] || leave 143
 afs mount --name "$name" ${ref:+--ref "$ref"} ${wait:+--wait "$wait"} "$url" "$root/$name" >&2 &
 wait_for $!
 [ "$code" = 0 ] || leave "$code"
 unset url
+preparing=
 
 if [ $# = 0 ]; then
   wait_for "$daemon"
@@ -91,8 +109,10 @@ fi
 cd "$root/$name" || leave 1
 # A shell gives a process in the background no standard input, and has it ignore INT and QUIT.
 exec 3<&0
+command=1
 env --default-signal=INT,QUIT -- "$@" <&3 3<&- &
 exec 3<&-
 wait_for $!
+command=
 cd /
 leave "$code"

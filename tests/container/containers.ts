@@ -22,6 +22,8 @@ export interface ContainerOptions {
   readonly binds?: readonly Bind[];
   /** Instead of the image's. */
   readonly entrypoint?: readonly string[];
+  /** On a terminal, at which `type` is typed; then all output is one. */
+  readonly terminal?: boolean;
   /** Neither SYS_ADMIN nor /dev/fuse. */
   readonly plain?: boolean;
 }
@@ -37,6 +39,7 @@ export interface Container {
   readonly ended: Promise<Ended>;
   /** What it has printed until now. */
   output(): string;
+  type(text: string): Promise<void>;
   kill(signal: string): Promise<void>;
 }
 
@@ -51,6 +54,7 @@ export class Containers {
   readonly #runtime: string;
   readonly #image: Image;
   #count = 0;
+  readonly #running = new Map<string, Promise<unknown>>();
 
   private constructor(work: string, runtime: string, image: Image) {
     this.#work = work;
@@ -76,9 +80,21 @@ export class Containers {
     const bundle = `${this.#work}/${id}`;
     await Deno.mkdir(bundle);
     await Deno.writeTextFile(`${bundle}/config.json`, JSON.stringify(this.#spec(root, options)));
-    const child = new Deno.Command(this.#runtime, {
-      args: ["--root", `${this.#work}/runtime`, "run", "--bundle", bundle, id],
-      stdin: "null",
+    const command = [
+      this.#runtime,
+      "--root",
+      `${this.#work}/runtime`,
+      "run",
+      "--bundle",
+      bundle,
+      id,
+    ];
+    const isTerminal = options.terminal === true;
+    const child = new Deno.Command(isTerminal ? "script" : this.#runtime, {
+      args: isTerminal
+        ? ["--quiet", "--return", "--flush", "--command", command.join(" "), "/dev/null"]
+        : command.slice(1),
+      stdin: isTerminal ? "piped" : "null",
       stdout: "piped",
       stderr: "piped",
     }).spawn();
@@ -90,14 +106,28 @@ export class Containers {
     };
     const reading = Promise.all([read(child.stdout, "stdout"), read(child.stderr, "stderr")]);
     const ended = Promise.all([child.status, reading]).then(([{ code }]) => ({ code, ...texts }));
+    this.#running.set(id, ended);
+    ended.then(() => this.#running.delete(id));
+    const typing = isTerminal ? child.stdin.getWriter() : null;
+    ended.then(() => typing?.close().catch(() => {}));
     return {
       id,
       ended,
+      type: async (text) => await typing?.write(new TextEncoder().encode(text)),
       output: () => texts.stdout + texts.stderr,
       kill: async (signal) => {
         await run(this.#runtime, ["--root", `${this.#work}/runtime`, "kill", id, signal]);
       },
     };
+  }
+
+  /** Those that a check has left. */
+  async endAll(): Promise<void> {
+    for (const [id, ended] of this.#running) {
+      const kill = ["--root", `${this.#work}/runtime`, "kill", id, "KILL"];
+      await run(this.#runtime, kill, { okCodes: "any" });
+      await ended;
+    }
   }
 
   async run(options: ContainerOptions = {}): Promise<Ended> {
@@ -120,7 +150,7 @@ export class Containers {
     return {
       ociVersion: "1.0.2",
       process: {
-        terminal: false,
+        terminal: options.terminal === true,
         user: { uid: 0, gid: 0 },
         cwd: "/",
         args: [...entrypoint, ...args],

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { allowFilter } from "../mount/harness.ts";
 import { startGitServer } from "../support/git_server.ts";
-import { git, mountsBelow, run, waitFor } from "../support/run.ts";
+import { git, mountsBelow, run, sleep, waitFor } from "../support/run.ts";
 import { Containers } from "./containers.ts";
 
 const [work] = Deno.args as [string];
@@ -40,6 +40,7 @@ async function check(name: string, body: () => Promise<void>): Promise<void> {
     console.log(`FAILED  ${name}\n${error instanceof Error ? error.message : error}`);
   } finally {
     server.set({ login: null, down: false });
+    await containers.endAll();
   }
 }
 
@@ -162,6 +163,21 @@ await check("a command that a signal ends", async () => {
   assertCleanEnd(stderr);
 });
 
+await check("at a terminal: what is typed reaches the command, and Ctrl-C does once", async () => {
+  const script = `trap 'echo told' INT; echo ready; read line; echo "read $line"; sleep 2; exit 9`;
+  const container = await containers.start({ env, terminal: true, args: sh(script) });
+  const shows = (text: string) =>
+    waitFor(() => container.output().includes(text), text, { timeoutMs: 60_000 });
+  await shows("ready\r\n");
+  await container.type("hello\n");
+  await shows("read hello");
+  await container.type("\x03");
+  const { code, stdout } = await container.ended;
+  assert.equal(stdout.split("told").length, 2, stdout);
+  assert.equal(code, 9, stdout);
+  assertCleanEnd(stdout);
+});
+
 await check("without a command it stays until SIGTERM, and ends with 0", async () => {
   const container = await containers.start({ env });
   await waitFor(() => container.output().includes("state=mounted"), "mount", {
@@ -171,6 +187,18 @@ await check("without a command it stays until SIGTERM, and ends with 0", async (
   const { code, stderr } = await container.ended;
   assert.equal(code, 0, stderr);
   assertCleanEnd(stderr);
+});
+
+await check("SIGTERM at any moment ends it, with a code that says so or with 0", async () => {
+  for (const afterMs of [0, 100, 300, 500, 700, 900, 1200]) {
+    const container = await containers.start({ env });
+    await waitFor(() => container.output().includes('"Starting"'), "start", { timeoutMs: 60_000 });
+    await sleep(afterMs);
+    await container.kill("TERM");
+    const { code, stderr } = await container.ended;
+    assert.ok([0, 130, 143].includes(code), `${code} after ${afterMs} ms: ${stderr}`);
+    assertCleanEnd(stderr);
+  }
 });
 
 await check("what was changed is there again with the same state root", async () => {
