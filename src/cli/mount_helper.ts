@@ -25,6 +25,7 @@ Options, beside those that mount(8) and systemd know:
   name=NAME        name in list-repos and status (default: the directory's)
   depth=N          keep the history this shallow
   uid=UID,gid=GID  owner of the files (default: who called sudo, else you)
+  umask=MASK       permissions that files do not have (default: 022)
   ro               nothing can be changed through the mount
 
   -f  only check what is given    -s  ignore unknown options`;
@@ -42,6 +43,7 @@ export interface MountRequest {
   readonly depth?: number;
   readonly uid?: number;
   readonly gid?: number;
+  readonly umask?: number;
   readonly readOnly: boolean;
   /** `-f`: nothing is to be mounted. */
   readonly fake: boolean;
@@ -70,8 +72,11 @@ function codeOf(error: unknown): number {
 }
 
 async function mount({ url, dir, ref, readOnly, fake, ...options }: MountRequest): Promise<void> {
-  const source = ref === undefined ? options : { ...options, ref };
-  const { remote, ...params } = acquireParams(url, source);
+  const { remote, ...params } = acquireParams(url, {
+    ...options,
+    ...(ref === undefined ? {} : { ref }),
+    ...(readOnly ? { readOnly } : {}),
+  });
   if (parseRemote(remote).credentials !== null) {
     throw wrong(
       "the URL has a login, which mount(8) and fstab would show to everybody; give it once with " +
@@ -88,7 +93,6 @@ async function mount({ url, dir, ref, readOnly, fake, ...options }: MountRequest
     ...(isAutomount(path) ? { through: holdOpen(path) } : {}),
     name: options.name ?? null,
     ownerGiven: options.uid !== undefined,
-    readOnly,
     wait: "tree",
   });
 }
@@ -173,6 +177,7 @@ interface ReadOptions {
   depth?: number;
   uid?: number;
   gid?: number;
+  umask?: number;
   readOnly?: boolean;
 }
 
@@ -187,6 +192,8 @@ function readOptions(options: readonly string[], sloppy: boolean): ReadOptions {
     else if (key === "ref" || key === "name") read[key] = given(key, value);
     else if (key === "depth" || key === "uid" || key === "gid") {
       read[key] = wholeNumber(key, given(key, value));
+    } else if (key === "umask") {
+      read.umask = mask(given(key, value));
     } else if (Object.hasOwn(IMPOSSIBLE, key)) {
       throw wrong(`it cannot be mounted with ${key}: ${IMPOSSIBLE[key]}`);
     } else if (!sloppy && !isIgnored(option)) {
@@ -212,6 +219,12 @@ function wholeNumber(key: string, text: string): number {
   const value = Number(text);
   if (/^\d+$/.test(text) && value <= 0xffff_fffe) return value;
   throw wrong(`${key}=${text} is no whole number`);
+}
+
+/** As `--umask`. */
+function mask(text: string): number {
+  if (/^0*[0-7]{1,2}$/.test(text)) return Number.parseInt(text, 8);
+  throw wrong(`umask=${text} is not from 000 to 077`);
 }
 
 function wrong(what: string): Failure {

@@ -30,8 +30,9 @@ Deno.test("arguments as mount(8) gives them", () => {
     [[`${URL}#a`, "/d", "-o", "ref=a"], { ref: "a" }],
     [["/a#b/repo.git#v1", "/d"], { url: "/a#b/repo.git", ref: "v1" }],
     [[URL, "/d", "-o", "ref=refs/heads/x=y"], { ref: "refs/heads/x=y" }],
-    [[URL, "/d", "-o", "name=n", "-o", "depth=3,uid=7,gid=8"], {
+    [[URL, "/d", "-o", "name=n", "-o", "depth=3,uid=7,gid=8,umask=002"], {
       name: "n",
+      umask: 2,
       depth: 3,
       uid: 7,
       gid: 8,
@@ -62,6 +63,7 @@ Deno.test("what cannot be is said in one line, and is wrong usage", () => {
     [[URL, "/d", "-o", "uid=1"], /give both/],
     [[URL, "/d", "-o", "uid=me,gid=1"], /uid=me is no whole number/],
     [[URL, "/d", "-o", "depth"], /depth= has no value/],
+    [[URL, "/d", "-o", "umask=700"], /umask=700 is not from/],
     [[`${URL}#a`, "/d", "-o", "ref=b"], /two refs are given, a and b/],
   ];
   for (const [args, message] of cases) {
