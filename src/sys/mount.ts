@@ -40,7 +40,7 @@ export interface FuseMountOptions {
  * only with it: notes in src/fuse/README.md). Throws FsError.
  */
 export function mountFuse(options: FuseMountOptions): FuseMount {
-  const before = new Set(readMountInfo().map(({ device }) => device));
+  const before = readMountInfo();
   if (options.through !== undefined) return mountedOn(options.through, options, before);
   // A directory, and no link: whoever may write beside it must not choose where root mounts.
   const target = openFd(options.mountPoint, O.PATH | O.DIRECTORY | O.NOFOLLOW);
@@ -54,14 +54,26 @@ export function mountFuse(options: FuseMountOptions): FuseMount {
 function mountedOn(
   target: string,
   options: FuseMountOptions,
-  before: ReadonlySet<string>,
+  before: readonly MountInfo[],
 ): FuseMount {
   const fd = mountOn(target, options);
-  const made = readMountInfo().filter(({ device, fsType }) =>
-    fsType === FS_TYPE && !before.has(device)
-  );
-  const ours = made.find(({ mountPoint }) => mountPoint === options.mountPoint) ?? made.at(-1);
-  return { fd, device: ours?.device ?? "" };
+  return { fd, device: deviceOfNew(before, readMountInfo(), options.mountPoint) };
+}
+
+/**
+ * Device of the mount that was made between two looks, "" if none. Its number alone does not tell:
+ * it may be that of another mount of this kind which went away meanwhile.
+ */
+export function deviceOfNew(
+  before: readonly MountInfo[],
+  after: readonly MountInfo[],
+  mountPoint: string,
+): string {
+  const placeOf = (mount: MountInfo) => `${mount.device} ${mount.mountPoint}`;
+  const places = new Set(before.map(placeOf));
+  const made = after.filter((mount) => mount.fsType === FS_TYPE && !places.has(placeOf(mount)));
+  const ours = made.findLast((mount) => mount.mountPoint === mountPoint) ?? made.at(-1);
+  return ours?.device ?? "";
 }
 
 function mountOn(target: string, options: FuseMountOptions): number {

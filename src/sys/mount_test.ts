@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
-import { parseMountInfo, readMountInfo, statFileSystem } from "./mount.ts";
+import {
+  deviceOfNew,
+  type MountInfo,
+  parseMountInfo,
+  readMountInfo,
+  statFileSystem,
+} from "./mount.ts";
 
 Deno.test("lines of mountinfo as proc(5) has them", () => {
   const text = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue\n" +
@@ -49,4 +55,25 @@ Deno.test("statvfs of the root is plausible, of nothing is ENOENT", () => {
   assert.ok(stats.fragmentSizeBytes >= 512);
   assert.ok(stats.availableBlocks <= stats.freeBlocks && stats.freeBlocks <= stats.blocks);
   assert.throws(() => statFileSystem("/no/such/folder"), /ENOENT/);
+});
+
+Deno.test("a new mount is told from those that come and go meanwhile", () => {
+  const mount = (device: string, mountPoint: string, fsType = "fuse.afs"): MountInfo => ({
+    device,
+    mountPoint,
+    fsType,
+    source: "s",
+  });
+  const cases: readonly (readonly [string, MountInfo[], MountInfo[], string])[] = [
+    ["alone", [], [mount("0:5", "/m")], "0:5"],
+    ["beside others", [mount("0:4", "/a")], [mount("0:4", "/a"), mount("0:5", "/m")], "0:5"],
+    ["one made at once", [], [mount("0:5", "/m"), mount("0:6", "/b")], "0:5"],
+    ["the number of one that went", [mount("0:4", "/a")], [mount("0:4", "/m")], "0:4"],
+    ["another kind", [], [mount("0:5", "/m", "tmpfs"), mount("0:6", "/m")], "0:6"],
+    ["below another name", [], [mount("0:5", "/elsewhere")], "0:5"],
+    ["none", [mount("0:4", "/a")], [mount("0:4", "/a")], ""],
+  ];
+  for (const [name, before, after, expected] of cases) {
+    assert.equal(deviceOfNew(before, after, "/m"), expected, name);
+  }
 });
