@@ -3,6 +3,7 @@
  * program may read no others (`--allow-env` in scripts/build).
  */
 
+import { MANAGER_VARIABLES } from "../daemon/service_manager.ts";
 import { READ_VARIABLES, REMOVED_VARIABLES } from "../git/process.ts";
 
 export const VARIABLES = [
@@ -27,6 +28,7 @@ export const VARIABLES = [
 /** Every variable that scripts/build has to allow. */
 export const ALLOWED_VARIABLES: readonly string[] = [
   ...VARIABLES,
+  ...MANAGER_VARIABLES,
   ...READ_VARIABLES,
   ...REMOVED_VARIABLES,
 ];

@@ -5,12 +5,14 @@
 
 import { Command, CommanderError } from "commander";
 import { EXIT_CODES, Failure, messageOf } from "../failure.ts";
+import { programName } from "../sys/mod.ts";
 import { addRepoCommand } from "./add_repo.ts";
 import { daemonCommand } from "./daemon.ts";
 import { demoCommand } from "./demo.ts";
 import { fetchCommand } from "./fetch.ts";
 import { listReposCommand } from "./list_repos.ts";
 import { mountCommand } from "./mount.ts";
+import { isMountHelper, mountHelper } from "./mount_helper.ts";
 import { print, say } from "./output.ts";
 import { prepareCommand } from "./prepare.ts";
 import { remountCommand } from "./remount.ts";
@@ -42,6 +44,7 @@ Environment:
 /** The whole program. Returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
   try {
+    if (isMountHelper(programName())) return await mountHelper(args);
     const program = makeProgram();
     if (args.length === 0) {
       // As git does: help is what was asked for, but nothing was done.

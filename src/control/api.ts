@@ -60,6 +60,11 @@ const MountParams = v.strictObject({
   gid: userId,
   xattrs: v.boolean(),
   ...SourceParams,
+  /**
+   * Where `dir` can be reached though an automount has everybody else wait: a descriptor of who
+   * asks, as /proc/PID/fd/N.
+   */
+  through: v.optional(v.pipe(text, v.regex(/^\/proc\/[1-9]\d*\/fd\/\d+$/))),
   /** Whether they were asked for; false: who would own a new one. */
   ownerGiven: v.optional(v.boolean(), false),
   /** When to answer: the tree can be read, or the history is there too. */

@@ -26,7 +26,7 @@ export interface AcquiringOptions {
   /** Null: no daemon runs. */
   readonly live: {
     readonly mounts: {
-      mount(record: RepoRecord): Promise<void>;
+      mount(record: RepoRecord, through?: string): Promise<void>;
       unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
       /** A mount on this store will come; call what it returns when it has, or will not. */
       expect(remoteUrl: string, storeId: string, repoId: string): () => void;
@@ -71,7 +71,11 @@ export class Acquiring {
   }
 
   /** Makes, registers and mounts a repository; a failure of any of these leaves nothing. */
-  async acquire(request: AcquireRequest, context: Context): Promise<RepoRecord> {
+  async acquire(
+    request: AcquireRequest,
+    context: Context,
+    through?: string,
+  ): Promise<RepoRecord> {
     const wanted = await checkMountPoint(request.mountPoint, {
       records: [...this.#registry.all(), ...this.#registry.preparations.all()],
       stateRoot: this.#options.layout.stateRoot,
@@ -92,6 +96,7 @@ export class Acquiring {
         id,
         context,
         onAsked,
+        through,
       );
     } finally {
       for (const each of letGo) each();
@@ -103,6 +108,7 @@ export class Acquiring {
     id: string,
     context: Context,
     onAsked: () => void,
+    through?: string,
   ): Promise<RepoRecord> {
     const { layout, live, remove } = this.#options;
     const progress = new AcquireSteps(context.onProgress);
@@ -122,7 +128,7 @@ export class Acquiring {
       if (live !== null) {
         context.signal.throwIfAborted();
         context.onProgress({ phase: "Mounting", percent: null });
-        await live.mounts.mount(record);
+        await live.mounts.mount(record, through);
         await this.#undoMountIfAborted(record, context.signal);
       }
     } catch (error) {

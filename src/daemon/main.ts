@@ -2,7 +2,8 @@
  * The daemon process, from its lock to its end.
  *
  *     state      event                  next       what happens
- *     starting   lock is taken          serving    socket, then what was mounted is mounted
+ *     starting   lock is taken          serving    socket, then what was mounted is mounted; then a
+ *                                                  service manager is told (service_manager.ts)
  *     starting   lock is another's      ended      exit code of `busy`
  *     serving    SIGTERM, SIGINT        stopping   verbs are aborted, all is lazily unmounted
  *     serving    nobody uses it              stopping   as with a signal (stop-if-unused; one in
@@ -32,6 +33,7 @@ import { Mounts } from "./mounts.ts";
 import { checkMountRights } from "./preflight.ts";
 import { RefreshTasks } from "./refresh_tasks.ts";
 import { Service } from "./service.ts";
+import { ServiceManager } from "./service_manager.ts";
 
 export interface DaemonOptions {
   readonly layout: Layout;
@@ -56,6 +58,9 @@ const ANSWERS_MS = 4_000;
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   setupLog();
   const { layout } = options;
+  const told = ServiceManager.take();
+  // In the background it is nobody's service: the variables were those of whoever mounted.
+  const manager = options.background ? new ServiceManager(null, null) : told;
   revokeUnneeded();
   // What must be private is made with its mode; git's files must be readable (git/process.ts).
   setUmask(0o022);
@@ -72,7 +77,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     );
   }
   try {
-    await new Daemon(options).run();
+    await new Daemon(options, manager).run();
   } finally {
     lock.close();
   }
@@ -85,6 +90,7 @@ function revokeUnneeded(): void {
 
 class Daemon {
   readonly #options: DaemonOptions;
+  readonly #manager: ServiceManager;
   readonly #layout: Layout;
   readonly #registry: Registry;
   readonly #mounts: Mounts;
@@ -97,9 +103,10 @@ class Daemon {
   /** What ends it: a signal's name, or that nobody uses it. */
   readonly #ending = Promise.withResolvers<string>();
 
-  constructor(options: DaemonOptions) {
+  constructor(options: DaemonOptions, manager: ServiceManager) {
     const { layout, mountRoot, version } = options;
     this.#options = options;
+    this.#manager = manager;
     this.#layout = layout;
     this.#registry = openRegistry(layout);
     this.#mounts = new Mounts({
@@ -108,8 +115,14 @@ class Daemon {
       onFetched: (storeId, error) => this.#service.onFetched(storeId, error),
       onMounted: (repoId) => this.#heads.start(repoId),
       onClosed: (repoId) => this.#heads.stop(repoId),
-      onChange: (storeId) => this.#refresh.update(storeId),
-      onUnmounted: (repoId, cause) => this.#service.onUnmounted(repoId, cause),
+      onChange: (storeId) => {
+        this.#refresh.update(storeId);
+        this.#tellStatus();
+      },
+      onUnmounted: (repoId, cause) => {
+        this.#service.onUnmounted(repoId, cause);
+        this.#tellStatus();
+      },
     });
     this.#heads = new HeadFollowers({ layout, registry: this.#registry, mounts: this.#mounts });
     this.#history = new HistoryTasks({ layout, registry: this.#registry });
@@ -141,13 +154,17 @@ class Daemon {
     this.#log.info("Starting", { afs: version, pid: Deno.pid, stateRoot: layout.stateRoot });
     await this.#removeOrphans();
     const server = new ControlServer(layout.socketPath, this.#service);
+    this.#manager.watch();
     const started = this.#service.mountAll(this.#stop.signal).then(() => {
       this.#log.info("Ready", { socket: layout.socketPath });
+      this.#tellStatus();
+      this.#manager.ready();
     });
     const idle = this.#options.background ? this.#endWhenUnused() : null;
     const cause = await this.#ending.promise;
     if (idle !== null) clearInterval(idle);
     this.#log.info("Stopping", { cause });
+    this.#manager.stopping();
     const late = setTimeout(() => this.#leave("Stopping takes too long"), STOP_MS);
     this.#stop.abort(new Failure("failed", "Cannot mount: the daemon is stopping"));
     await server.close(ANSWERS_MS);
@@ -161,9 +178,14 @@ class Daemon {
     await this.#mounts.closeAll();
     this.#registry.close();
     clearTimeout(late);
+    this.#manager.end();
     logFile?.stop();
     removeSocket(layout.socketPath);
     this.#log.info("Stopped");
+  }
+
+  #tellStatus(): void {
+    this.#manager.status(this.#service.states());
   }
 
   /** Whoever started it may have been killed before it could ask for anything, or stop it. */

@@ -131,7 +131,7 @@ export class Mounts {
    * Resolves when the kernel has our answer to INIT, or, where a placeholder is, when the
    * repository is served there. Throws Failure.
    */
-  async mount(record: RepoRecord): Promise<void> {
+  async mount(record: RepoRecord, through?: string): Promise<void> {
     if (this.#mounted.has(record.id)) throw new Bug(`${record.name} is mounted already`);
     const { layout } = this.#options;
     const { viewDir, convertedDir, overlayDir } = layout.repo(record.id);
@@ -175,7 +175,7 @@ export class Mounts {
         baseTimeSeconds: record.baseTimeSeconds,
       };
       const handle: MountHandle = placeholder?.handle ??
-        await this.#open(record, storeId, tree, onWant);
+        await this.#open(record, storeId, tree, onWant, through);
       if (placeholder !== null) placeholder.onWant = onWant;
       // Before it is mounted: somebody may wait in the directory, and ask at once.
       store.attach(
@@ -228,6 +228,7 @@ export class Mounts {
     storeId: string,
     tree: MountTree | null,
     onWant: (want: MountWant) => void,
+    through?: string,
   ): Promise<MountHandle> {
     const { layout } = this.#options;
     const { overlayDir, convertedDir, contextsPath, viewDir, userGitDir } = layout.repo(repo.id);
@@ -254,6 +255,7 @@ export class Mounts {
       gid: repo.gid,
       userGitDir,
       stateRoot: layout.stateRoot,
+      ...(through === undefined ? {} : { through }),
     };
     return new MountHandle(config, tree, worker, onWant);
   }

@@ -39,6 +39,7 @@ import type { MountResult, Params, RepoStatus, Result, Selector } from "../contr
 import type { Context, Handlers } from "../control/server.ts";
 import { baseName, byName, refuseOther, sourceOf } from "./acquire_params.ts";
 import { Acquiring, makeFolders } from "./acquiring.ts";
+import { leftToAutomount } from "./automounts.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "../keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
@@ -52,7 +53,8 @@ import { handedOver, type SwitchableMounts, switchTo } from "./switches.ts";
 /** What the verbs need of `Mounts`. */
 export interface MountTable extends SwitchableMounts, PlaceholderMounts {
   requestCount(repoId: string): number | null;
-  mount(record: RepoRecord): Promise<void>;
+  /** `through`: as in FuseMountOptions. */
+  mount(record: RepoRecord, through?: string): Promise<void>;
   unmount(repoId: string, options: { lazy: boolean }): Promise<void>;
   /** It waits for its repository. */
   isPlaceholder(repoId: string): boolean;
@@ -118,6 +120,7 @@ export class Service implements Handlers {
           const record = this.#registry.byId(id);
           // A verb was faster.
           if (record === null || record.wanted !== "mounted" || this.#isMounted(record)) return;
+          if (leftToAutomount(record)) return;
           await registerSecretsOfRemote(record, this.#layout);
           await this.#mountRegistered(record);
         }, signal)
@@ -146,6 +149,12 @@ export class Service implements Handlers {
       this.#registry.update(id, { lastFetchAt, fetchResult });
     }
   };
+
+  /** Of every repository, for who counts them. */
+  states(): string[] {
+    const prepared = this.#registry.all().map((record) => this.#stateOf(record));
+    return [...prepared, ...this.#preparing.summaries().map(({ state }) => state)];
+  }
 
   readonly ping = (): Promise<Result<"ping">> =>
     Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
@@ -467,7 +476,8 @@ export class Service implements Handlers {
     return await this.#acquiring.withName(name, async () => {
       const mountPoint = dir as HostPath;
       const request = { ...sourceOf(params), name, url, mountPoint };
-      return { record: await this.#acquiring.acquire(request, context), acquired: true };
+      const record = await this.#acquiring.acquire(request, context, params.through);
+      return { record, acquired: true };
     });
   }
 
@@ -487,13 +497,13 @@ export class Service implements Handlers {
     if (seconds !== undefined) setRefresh(record, { seconds }, this.#options);
     if (!this.#isMounted(record)) {
       context.onProgress({ phase: "Mounting", percent: null });
-      await this.#mountRegistered(record);
+      await this.#mountRegistered(record, params.through);
     }
     return { record, acquired: false };
   }
 
   /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */
-  async #mountRegistered(before: RepoRecord): Promise<void> {
+  async #mountRegistered(before: RepoRecord, through?: string): Promise<void> {
     const record = await recoverSwitch(before, this.#layout, this.#registry);
     const { name: repo, mountPoint } = record;
     let made: HostPath[] = [];
@@ -506,7 +516,7 @@ export class Service implements Handlers {
       });
       // /tmp and the like are empty after a reboot.
       made = await makeFolders(record, this.#registry);
-      await this.#options.live?.mounts.mount(record);
+      await this.#options.live?.mounts.mount(record, through);
     } catch (error) {
       await removeMountPoint(made);
       this.#registry.update(record.id, { madeFolders: record.madeFolders });

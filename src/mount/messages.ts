@@ -23,6 +23,8 @@ export interface MountConfig {
   /** Permission bits of group and others that what is untouched does not have. */
   readonly umask: number;
   readonly readOnly: boolean;
+  /** As in FuseMountOptions. */
+  readonly through?: string;
   /** Where packs are: `objects/pack` of the store and of the view. */
   readonly packDirs: readonly string[];
   /** Folder of what was converted for this mount (src/repo/converter.ts). */

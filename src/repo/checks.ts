@@ -3,7 +3,7 @@
 import { Failure, messageOf } from "../failure.ts";
 import { isOid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
-import { changeOwner } from "../sys/mod.ts";
+import { changeOwner, isAutomount } from "../sys/mod.ts";
 import type { RepoRecord } from "./types.ts";
 
 /** NAME_MAX: a name may become a file name. */
@@ -112,6 +112,8 @@ export async function checkMountPoint(
     throw fail(`${where} the state root ${options.stateRoot}`, "choose another directory");
   }
   refuseOtherMounts(normal, options);
+  // A look would wait for the mount that this is about.
+  if (isAutomount(normal)) return { path: normal, state: "empty" };
   const state = await stateOf(normal, fail);
   if (state === "empty" && !(options.isWritable?.(normal) ?? true)) {
     throw fail("you may not write there", "choose a directory of yours");
@@ -238,6 +240,7 @@ async function checkParent(
 export async function realMountPoint(path: HostPath): Promise<HostPath> {
   const slash = path.lastIndexOf("/");
   if (slash < 0) return "" as HostPath;
+  if (isAutomount(path)) return path;
   try {
     return await Deno.realPath(path) as HostPath;
   } catch {
@@ -279,6 +282,7 @@ export async function makeMountPoint(
 }
 
 async function exists(path: string): Promise<boolean> {
+  if (isAutomount(path)) return true;
   try {
     await Deno.lstat(path);
     return true;

@@ -101,6 +101,9 @@ const library = Deno.dlopen(Deno.build.os === "darwin" ? "libSystem.dylib" : "li
   lchown: { parameters: ["buffer", "u32", "u32"], result: "i32" },
   access: { parameters: ["buffer", "i32"], result: "i32" },
   flock: { parameters: ["i32", "i32"], result: "i32" },
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // ssize_t sendto(int fd, const void *bytes, size_t, int flags, sockaddr *, socklen_t)
+  sendto: { parameters: ["i32", "buffer", "usize", "i32", "buffer", "u32"], result: "isize" },
   chdir: { parameters: ["buffer"], result: "i32" },
   umask: { parameters: ["u32"], result: "u32" },
   geteuid: { parameters: [], result: "u32" },

@@ -1,6 +1,7 @@
 /** libc by FFI. Nothing outside this folder calls C. */
 
 export * from "./beneath.ts";
+export * from "./datagram.ts";
 export * from "./fd.ts";
 export * from "./file.ts";
 export { findProgram } from "./helper.ts";

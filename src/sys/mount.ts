@@ -40,6 +40,8 @@ export interface FuseMountOptions {
   readonly mountPoint: string;
   readonly source: string;
   readonly readOnly: boolean;
+  /** /proc/PID/fd/N of somebody who has the mount point open, where a walk to it would wait. */
+  readonly through?: string;
   readonly uid: number;
   readonly gid: number;
 }
@@ -85,7 +87,9 @@ const OPTIONS = ["default_permissions", "max_read=1048576"];
 /** Null: this process may not. Throws FsError. */
 function mountDirectly(options: FuseMountOptions): Omit<FuseMount, "device"> | null {
   // A directory, and no link: whoever may write beside it must not choose where root mounts.
-  const target = openFd(options.mountPoint, O.PATH | O.DIRECTORY | O.NOFOLLOW);
+  const target = options.through === undefined
+    ? openFd(options.mountPoint, O.PATH | O.DIRECTORY | O.NOFOLLOW)
+    : -1;
   let fd = -1;
   try {
     fd = openFd("/dev/fuse", O.RDWR | O.NONBLOCK);
@@ -99,7 +103,7 @@ function mountDirectly(options: FuseMountOptions): Omit<FuseMount, "device"> | n
     ].join(",");
     const result = libc.mount(
       cString(options.source),
-      cString(`/proc/self/fd/${target}`),
+      cString(options.through ?? `/proc/self/fd/${target}`),
       cString(FS_TYPE),
       BigInt(MS_NOSUID | MS_NODEV | (options.readOnly ? MS_RDONLY : 0)),
       cString(data),
@@ -111,7 +115,7 @@ function mountDirectly(options: FuseMountOptions): Omit<FuseMount, "device"> | n
     if (error instanceof FsError && error.errno === ERRNO.EPERM) return null;
     throw error;
   } finally {
-    closeFd(target);
+    if (target >= 0) closeFd(target);
   }
 }
 
@@ -261,6 +265,24 @@ export async function detachOurMounts(mountPoints: ReadonlySet<string>): Promise
   const isOurs = ({ fsType, mountPoint }: MountInfo) =>
     fsType === FS_TYPE && mountPoints.has(mountPoint);
   await detach(readMountInfo().filter(isOurs));
+}
+
+/**
+ * Whether an automount waits at `path` for whoever comes first, and has somebody mount then. Until
+ * it is mounted every walk there waits (fs/autofs/root.c, autofs_d_manage), but for the process
+ * group of who mounts.
+ */
+export function isAutomount(path: string): boolean {
+  const there = readMountInfo().filter(({ mountPoint, fsType }) =>
+    mountPoint === path && fsType !== FS_TYPE
+  );
+  return there.at(-1)?.fsType === "autofs";
+}
+
+/** For `through`: opens a directory for as long as this process lives. Throws FsError. */
+export function holdOpen(path: string): string {
+  // Not O_DIRECTORY, which would have the automount begin.
+  return `/proc/${Deno.pid}/fd/${openFd(path, O.PATH | O.NOFOLLOW)}`;
 }
 
 export interface MountInfo {

@@ -76,6 +76,20 @@ export function readProcFile(path: string): string {
   }
 }
 
+/**
+ * The name that this program was started by (argv[0]), without folders; "" where nothing says it.
+ * Only at the start: the file
+ * is read from our own memory, which must have no page of a mount of ours then.
+ */
+export function programName(): string {
+  try {
+    const [argv0 = ""] = readProcFile("/proc/self/cmdline").split("\0");
+    return argv0.slice(argv0.lastIndexOf("/") + 1);
+  } catch {
+    return "";
+  }
+}
+
 /** `6.18.44` and so on. Throws FsError. */
 export function kernelRelease(): string {
   return readProcFile("/proc/sys/kernel/osrelease").trim();
