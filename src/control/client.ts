@@ -7,6 +7,7 @@
 
 import { safeParse } from "valibot";
 import { Failure, messageOf } from "../failure.ts";
+import type { EventLine } from "./events.ts";
 import { checkSocketPath } from "./socket_path.ts";
 import {
   AnswerLine,
@@ -25,6 +26,7 @@ export class NoDaemon extends Error {
 
 export interface CallOptions {
   readonly onProgress?: (progress: Progress) => void;
+  readonly onEvent?: (event: EventLine) => void;
   /** Aborted: the daemon is asked to cancel, and the call ends with the daemon's last word. */
   readonly signal?: AbortSignal;
 }
@@ -48,7 +50,7 @@ export async function call<V extends Verb>(
   options.signal?.addEventListener("abort", onAbort, { once: true });
   try {
     const body = JSON.stringify({ version: API_VERSION, operation, params });
-    return parseResult(verb, await exchange(socketPath, verb, body, options.onProgress));
+    return parseResult(verb, await exchange(socketPath, verb, body, options));
   } finally {
     options.signal?.removeEventListener("abort", onAbort);
   }
@@ -59,7 +61,7 @@ async function exchange(
   socketPath: string,
   verb: Verb,
   body: string,
-  onProgress: CallOptions["onProgress"],
+  { onProgress, onEvent }: CallOptions,
 ): Promise<unknown> {
   const bytes = new TextEncoder().encode(body);
   const head = `POST /v1/${verb} HTTP/1.0\r\nHost: afs\r\nContent-Type: application/json\r\n` +
@@ -72,7 +74,8 @@ async function exchange(
       const answer = parseLine(line);
       if (answer.kind === "result") return answer.result;
       if (answer.kind === "failure") throw new Failure(answer.failure.kind, answer.failure.message);
-      onProgress?.(answer);
+      if (answer.kind === "event") onEvent?.(answer);
+      else onProgress?.(answer);
     }
   } catch (error) {
     // What a connection that breaks throws has no one class.

@@ -23,6 +23,9 @@ const HANDLERS: Handlers = {
   "set-refresh": NONE,
   switch: NONE,
   status: () => Promise.resolve({ repos: [] }),
+  shutdown: NONE,
+  events: NONE,
+  "log-level": NONE,
 };
 
 async function withServer(

@@ -23,7 +23,6 @@
 
 import { Failure, messageOf } from "../failure.ts";
 import { parseRemote } from "../git/remote_url.ts";
-import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
 import { checkMountPoint, checkName, lastFolders, removeMountPoint } from "../repo/checks.ts";
@@ -39,6 +38,7 @@ import type { MountResult, Params, RepoStatus, Result, Selector } from "../contr
 import type { Context, Handlers } from "../control/server.ts";
 import { baseName, byName, refuseOther, sourceOf } from "./acquire_params.ts";
 import { Acquiring, makeFolders } from "./acquiring.ts";
+import { events } from "./events.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "./keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
@@ -46,6 +46,7 @@ import type { RefreshTasks } from "./refresh_tasks.ts";
 import { fetchRepo, setRefresh } from "./refresh_verbs.ts";
 import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
+import type { OperatingVerb } from "./operating.ts";
 import { notYet, type PlaceholderMounts, Preparing } from "./preparing.ts";
 import { handedOver, type SwitchableMounts, switchTo } from "./switches.ts";
 
@@ -77,9 +78,11 @@ export interface ServiceOptions {
   readonly mountRoot: string | null;
   /** Of the program; for `ping`. */
   readonly version: string;
+  /** For `ping`: where the daemon logs; null: to standard error. */
+  readonly logPath?: string | null;
 }
 
-export class Service implements Handlers {
+export class Service implements Omit<Handlers, OperatingVerb> {
   readonly #options: ServiceOptions;
   readonly #registry: Registry;
   readonly #layout: Layout;
@@ -88,7 +91,6 @@ export class Service implements Handlers {
   readonly #acquiring: Acquiring;
   /** Why a repository is not mounted though it should be, by id. */
   readonly #failures = new Map<string, string>();
-  readonly #log = logger("daemon");
 
   constructor(options: ServiceOptions) {
     this.#options = options;
@@ -148,7 +150,11 @@ export class Service implements Handlers {
   };
 
   readonly ping = (): Promise<Result<"ping">> =>
-    Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
+    Promise.resolve({
+      pid: Deno.pid,
+      afs: this.#options.version,
+      logPath: this.#options.logPath ?? null,
+    });
 
   /** No repository is registered, and no verb is under way that may register one. */
   get isUnused(): boolean {
@@ -240,7 +246,6 @@ export class Service implements Handlers {
     const { name: repo, mountPoint } = record;
     if (this.#isMounted(record)) {
       await this.#options.live?.mounts.unmount(record.id, { lazy });
-      this.#log.info("Unmounted", { repo, mountPoint });
     } else if (record.wanted === "unmounted") {
       throw new Failure("not-mounted", `Cannot unmount ${mountPoint}: it is not mounted`);
     }
@@ -292,7 +297,7 @@ export class Service implements Handlers {
     await this.#remove(record);
     // What was there before is somebody's, and so is what somebody has put something into.
     await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
-    this.#log.info("Removed repository", { repo, mountPoint });
+    events.emit("removed", repo, { mountPoint });
     return { repo, mountPoint, removed: true, onlyHere };
   }
 
@@ -329,7 +334,7 @@ export class Service implements Handlers {
       });
     if (outcome.outcome === "handed-over") {
       const { reason } = outcome;
-      this.#log.info("Left to git", { repo, target: params.target, reason });
+      events.emit("switch-left-to-git", repo, { target: params.target, reason });
     }
     return { repo, mountPoint, ...outcome };
   };
@@ -428,6 +433,7 @@ export class Service implements Handlers {
       } catch (error) {
         await live.mounts.unmount(id, { lazy: true }).catch(() => {});
         this.#failures.set(id, messageOf(error));
+        events.emit("mount-failed", record.name, { mountPoint, error: messageOf(error) });
         throw error;
       }
       live.history.ensureSoon(record);
@@ -493,7 +499,7 @@ export class Service implements Handlers {
   /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */
   async #mountRegistered(before: RepoRecord): Promise<void> {
     const record = await recoverSwitch(before, this.#layout, this.#registry);
-    const { name: repo, mountPoint } = record;
+    const { mountPoint } = record;
     let made: HostPath[] = [];
     try {
       await checkMountPoint(mountPoint, {
@@ -508,12 +514,11 @@ export class Service implements Handlers {
       await removeMountPoint(made);
       this.#registry.update(record.id, { madeFolders: record.madeFolders });
       this.#failures.set(record.id, messageOf(error));
-      this.#log.error("Could not mount", { repo, mountPoint, error: messageOf(error) });
+      events.emit("mount-failed", record.name, { mountPoint, error: messageOf(error) });
       throw error;
     }
     this.#failures.delete(record.id);
     this.#registry.update(record.id, { wanted: "mounted" });
-    this.#log.info("Mounted", { repo, mountPoint });
     this.#options.live?.history.ensure(record);
   }
 

@@ -8,11 +8,12 @@ import { receiveMessageOnPort } from "node:worker_threads";
 import type { MessagePort as NodeMessagePort } from "node:worker_threads";
 import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
+import { FuseCounters } from "../fuse/counters.ts";
 import type { StatFs } from "../fuse/filesystem.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
-import { logger, setupLog } from "../log.ts";
+import { logger, setLogLevel, setupLog } from "../log.ts";
 import { syntheticDirName } from "../monitor_names.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import { bytesOf, byteStringOfText, type HostPath, NAME_MAX_BYTES } from "../path.ts";
@@ -49,7 +50,7 @@ declare const self: {
 
 self.onmessage = ({ data }) => {
   self.onmessage = null;
-  setupLog();
+  setupLog({ level: data.logLevel });
   serve(data);
 };
 
@@ -105,7 +106,7 @@ function openTree(config: MountConfig, tree: MountTree, { log, tell, options }: 
 }
 
 /** Mounts, answers until the mount is gone, and says so. */
-function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount): void {
+function serve({ config, tree, eventFd, port, counters, ...shared }: StartMount): void {
   const tell = (event: MountEvent) => port.postMessage(event);
   const log = logger("mount").with({ repo: config.repoName });
   const soon: string[] = [];
@@ -178,6 +179,10 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
         else if (command.kind === "gate") {
           gate.state = command.state;
           session.wake(GATE_KEY);
+        } else if (command.kind === "log-level") setLogLevel(command.level);
+        else if (command.kind === "ping") {
+          const monitorQueries = served?.filesystem.monitorQueries ?? 0;
+          tell({ kind: "pong", id: command.id, waiting: session.parkedCount, monitorQueries });
         } else take(command, { session, notices, parts });
       }
       if (parts?.rebases.turn() === true) signalEventFd(eventFd);
@@ -185,7 +190,7 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
     },
     onExpired: (key) => parts?.objects.forgetAsked(key),
     isAwaited: () => notices.isTelling,
-    requests: new Float64Array(requests),
+    counters: new FuseCounters(counters),
     onReady: (protocol) => tell({ kind: "mounted", protocol, fd, device }),
   });
   let cause: SessionEnd = "failed";
@@ -268,7 +273,7 @@ interface Parts {
 
 /** A command that is not the gate's; `parts` is null while there is only that. */
 function take(
-  command: Exclude<MountCommand, { readonly kind: "publish" | "gate" }>,
+  command: Exclude<MountCommand, { readonly kind: "publish" | "gate" | "log-level" | "ping" }>,
   { session, notices, parts }: {
     readonly session: Session;
     readonly notices: NoticeState;

@@ -116,6 +116,7 @@ interface NamePlace {
 
 export class Monitor {
   readonly #view: View;
+  #queries = 0;
   /** Node ids of files that were noted since the last answer. */
   readonly #written = new Set<number>();
   #writtenMax = WRITTEN_MAX;
@@ -198,11 +199,17 @@ export class Monitor {
       : joinPath(this.#pathOfRow(place.parentIno), place.name);
   }
 
+  /** So often it was asked. */
+  get queries(): number {
+    return this.#queries;
+  }
+
   /**
    * A new token and what changed since another one, as a hook of version 2 prints it (githooks,
    * fsmonitor-watchman): the token, a NUL, and paths with a NUL behind each. Throws Parked.
    */
   answer(token: string): Uint8Array<ArrayBuffer> {
+    this.#queries++;
     const paths = this.changedSince(token);
     const next = paths === null ? `${this.#journal.issue()}${UNREAD}` : this.#journal.issue();
     // They are noted again from here on.
