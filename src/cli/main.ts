@@ -6,6 +6,7 @@
 import { Command, CommanderError } from "commander";
 import { EXIT_CODES, Failure, messageOf } from "../failure.ts";
 import { addRepoCommand } from "./add_repo.ts";
+import { completionCommand, manCommand } from "./completion.ts";
 import { daemonCommand } from "./daemon.ts";
 import { demoCommand } from "./demo.ts";
 import { eventsCommand } from "./events.ts";
@@ -86,6 +87,8 @@ export function makeProgram(): Command {
     logsCommand(),
     logLevelCommand(),
     demoCommand(),
+    completionCommand(),
+    manCommand(),
   ];
   for (const command of commands) program.addCommand(command);
   for (const command of [program, ...commands]) {

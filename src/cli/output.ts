@@ -128,6 +128,27 @@ export function progressView(): ProgressView {
   return terminal ? new TerminalProgress() : plainProgress(say);
 }
 
+/** Shows nothing before so much time has passed, and then what is going on. */
+export function delayed(view: ProgressView, delayMs: number): ProgressView {
+  if (delayMs === 0) return view;
+  let last: Omit<Progress, "kind"> | null = null;
+  let isShown = false;
+  const timer = setTimeout(() => {
+    isShown = true;
+    if (last !== null) view.show(last);
+  }, delayMs);
+  return {
+    show(progress) {
+      last = progress;
+      if (isShown) view.show(progress);
+    },
+    end() {
+      clearTimeout(timer);
+      view.end();
+    },
+  };
+}
+
 /** A line when the phase changes; percentages would be a line each. */
 export function plainProgress(say: (text: string) => void): ProgressView {
   let last = "";

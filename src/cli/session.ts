@@ -12,7 +12,7 @@ import { makeStateRoot } from "../repo/state_root.ts";
 import { detachOurMounts, lockFile } from "../sys/mod.ts";
 import { ensureDaemon, stopIfUnused } from "./daemon_process.ts";
 import { stateRoot } from "./host_paths.ts";
-import { progressView } from "./output.ts";
+import { delayed, progressView } from "./output.ts";
 import { AFS_VERSION } from "./version.ts";
 
 /** Thrown when the user interrupted; the exit code is the shell's for SIGINT. */
@@ -73,8 +73,10 @@ export class Session {
     const until = performance.now() + LOCK_WAIT_MS;
     for (;;) {
       try {
-        return await interruptible((signal, onProgress) =>
-          call(this.layout.socketPath, verb, params, { signal, onProgress })
+        return await interruptible(
+          (signal, onProgress) =>
+            call(this.layout.socketPath, verb, params, { signal, onProgress }),
+          showAfterMs(verb),
         );
       } catch (error) {
         if (!(error instanceof NoDaemon)) throw error;
@@ -149,7 +151,7 @@ export class Session {
           context: { signal: AbortSignal; onProgress: typeof onProgress },
         ) => Promise<Result<V>>;
         return serve(params, { signal, onProgress });
-      });
+      }, showAfterMs(verb));
     } finally {
       registry.close();
     }
@@ -184,19 +186,28 @@ function exists(path: string): boolean {
   }
 }
 
+/** Of verbs that are mostly done in a moment, phases are shown only when they are not. */
+const QUICK: ReadonlySet<Verb> = new Set(["unmount", "remount", "remove-repo", "switch"]);
+const QUICK_MS = 1_000;
+
+function showAfterMs(verb: Verb): number {
+  return QUICK.has(verb) ? QUICK_MS : 0;
+}
+
 /**
  * Runs something long: shows its progress, and on Ctrl-C waits until it is undone. A second Ctrl-C
  * waits for nothing; the daemon sees the connection end and undoes it all the same.
  */
 async function interruptible<T>(
   work: (signal: AbortSignal, onProgress: ReturnType<typeof progressView>["show"]) => Promise<T>,
+  showAfterMs = 0,
 ): Promise<T> {
   const controller = new AbortController();
   const onSignal = () => {
     if (controller.signal.aborted) Deno.exit(130);
     controller.abort(new Interrupted("Cannot go on: interrupted"));
   };
-  const view = progressView();
+  const view = delayed(progressView(), showAfterMs);
   Deno.addSignalListener("SIGINT", onSignal);
   Deno.addSignalListener("SIGTERM", onSignal);
   try {

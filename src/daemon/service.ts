@@ -239,12 +239,17 @@ export class Service implements Omit<Handlers, OperatingVerb> {
   readonly unmount = (params: Params<"unmount">, context: Context): Promise<Result<"unmount">> =>
     this.#withEither(params.repo, context, {
       preparing: (preparation) => this.#preparing.unmount(preparation, params.lazy),
-      repo: (record) => this.#unmount(record, params.lazy),
+      repo: (record) => this.#unmount(record, params.lazy, context),
     });
 
-  async #unmount(record: RepoRecord, lazy: boolean): Promise<Result<"unmount">> {
+  async #unmount(
+    record: RepoRecord,
+    lazy: boolean,
+    context: Context,
+  ): Promise<Result<"unmount">> {
     const { name: repo, mountPoint } = record;
     if (this.#isMounted(record)) {
+      context.onProgress({ phase: "Unmounting", percent: null });
       await this.#options.live?.mounts.unmount(record.id, { lazy });
     } else if (record.wanted === "unmounted") {
       throw new Failure("not-mounted", `Cannot unmount ${mountPoint}: it is not mounted`);
@@ -260,8 +265,10 @@ export class Service implements Omit<Handlers, OperatingVerb> {
       repo: async (record) => {
         this.#options.live?.checkRights(record.remote);
         if (this.#isMounted(record)) {
+          context.onProgress({ phase: "Unmounting", percent: null });
           await this.#options.live?.mounts.unmount(record.id, { lazy: false });
         }
+        context.onProgress({ phase: "Mounting", percent: null });
         await this.#mountRegistered(record);
         return { repo: record.name, mountPoint: record.mountPoint };
       },
@@ -275,14 +282,16 @@ export class Service implements Omit<Handlers, OperatingVerb> {
     if (!params.dryRun) await this.#preparing.stop(params.repo);
     return await this.#withEither(params.repo, context, {
       preparing: (preparation) => this.#preparing.remove(preparation, params),
-      repo: (record) => this.#removeRepo(record, params),
+      repo: (record) => this.#removeRepo(record, params, context),
     });
   };
 
   async #removeRepo(
     before: RepoRecord,
     params: Params<"remove-repo">,
+    { onProgress }: Context,
   ): Promise<Result<"remove-repo">> {
+    onProgress({ phase: "Looking for work that is only here", percent: null });
     const record = await this.#settled(before);
     const onlyHere = await lossesOf(record, this.#layout, params.force);
     const { name: repo, mountPoint } = record;
@@ -291,9 +300,11 @@ export class Service implements Omit<Handlers, OperatingVerb> {
       throw wouldLose(repo, onlyHere);
     }
     if (this.#isMounted(record)) {
+      onProgress({ phase: "Unmounting", percent: null });
       await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
       await this.#refuseLate(record, params.force);
     }
+    onProgress({ phase: "Removing", percent: null });
     await this.#remove(record);
     // What was there before is somebody's, and so is what somebody has put something into.
     await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
@@ -330,6 +341,7 @@ export class Service implements Omit<Handlers, OperatingVerb> {
         const record = await this.#settled(before);
         const historyIsHere = () => this.#waitForHistory(record, context);
         const parts = { layout, registry: this.#registry, mounts: live.mounts, historyIsHere };
+        context.onProgress({ phase: "Switching", percent: null });
         return await switchTo(record, parts, params);
       });
     if (outcome.outcome === "handed-over") {
