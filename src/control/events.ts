@@ -1,10 +1,10 @@
 /**
  * What happens in a daemon, as `afs events` tells it: one line of JSON a fact.
  *
- *     {"version": 1, "time": "<ISO 8601, UTC>", "event": "<name>", "repo": "<name>", "fields": {...}}
+ *     {"version": 1, "time": "<UTC>", "event": "<name>", "repo": "<name>", "fields": {...}}
  *
  * `repo` is null where it is about the daemon. Names and fields stay what they are; new ones may
- * come, so whoever reads must pass over what it does not know. docs/operating.md says what they mean.
+ * come, so whoever reads must pass over what it does not know. docs/operating.md has them all.
  */
 
 import * as v from "valibot";

@@ -91,8 +91,8 @@ export class ControlServer {
   }
 
   /**
-   * From now on every verb is refused, and what runs is aborted, but for those of LASTING. Waits for
-   * the ends of the others at most so long. Never throws.
+   * From now on every verb is refused, and what runs is aborted, but for those of LASTING. Waits
+   * for the ends of the others at most so long. Never throws.
    */
   async drain(graceMs: number): Promise<void> {
     this.#stopping = true;

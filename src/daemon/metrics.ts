@@ -1,7 +1,7 @@
 /**
  * The figures at `/metrics`. What happens is counted from the events; what is, is asked for when
- * somebody looks. A thread that is busy is waited for ANSWER_MS, and what it would have said is left
- * out then. Names and meanings stay as they are: docs/operating.md.
+ * somebody looks. A thread that is busy is waited for ANSWER_MS, and what it would have said is
+ * left out then. Names and meanings stay as they are: docs/operating.md.
  *
  * A label is a repository's name or one of a few words, never a path, URL or secret.
  */
