@@ -1,7 +1,7 @@
 /** `afs shutdown`: ends the daemon, and waits for its end. */
 
 import { Command } from "commander";
-import { call, NoDaemon } from "../control/client.ts";
+import { call, DaemonEnded, NoDaemon } from "../control/client.ts";
 import { systemClock } from "../clock.ts";
 import { Failure } from "../failure.ts";
 import { type Layout, layoutOf } from "../repo/layout.ts";
@@ -51,18 +51,23 @@ async function askToEnd(
 ): Promise<number | null> {
   const until = performance.now() + END_MS;
   let pid: number | null = null;
+  let wasThere = false;
   while (performance.now() < until) {
     try {
       ({ pid } = await call(socketPath, "ping", {}));
       await call(socketPath, "shutdown", {}, { onProgress });
       return pid;
     } catch (error) {
+      if (!(error instanceof NoDaemon || error instanceof DaemonEnded)) throw error;
       // It has ended before it could answer, which is what was asked for.
-      if (pid !== null) return pid;
-      if (!(error instanceof NoDaemon)) throw error;
+      if (pid !== null || error instanceof DaemonEnded) return pid;
     }
-    if (isLockFree(lockPath)) throw noDaemon("shut down");
+    if (isLockFree(lockPath)) {
+      if (wasThere) return null;
+      throw noDaemon("shut down");
+    }
     // One that starts will answer, one that stops will let go.
+    wasThere = true;
     await systemClock.sleep(POLL_MS);
   }
   return null;

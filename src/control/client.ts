@@ -24,6 +24,13 @@ export class NoDaemon extends Error {
   override readonly name = "NoDaemon";
 }
 
+/** It was there, and went without an answer. */
+export class DaemonEnded extends Failure {
+  constructor() {
+    super("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+  }
+}
+
 export interface CallOptions {
   readonly onProgress?: (progress: Progress) => void;
   readonly onEvent?: (event: EventLine) => void;
@@ -81,7 +88,7 @@ async function exchange(
     // What a connection that breaks throws has no one class.
     if (error instanceof Failure || error instanceof NoDaemon) throw error;
   }
-  throw new Failure("fatal", "Cannot go on: the daemon has ended before it answered; see its log");
+  throw new DaemonEnded();
 }
 
 async function connect(socketPath: string): Promise<Deno.UnixConn> {
