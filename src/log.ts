@@ -33,19 +33,37 @@ const MAX_TEXT_LENGTH = 1000;
 
 const utf8 = new TextEncoder();
 
+/** From the most to the least that is written. */
+export const LOG_LEVELS = ["trace", "debug", "info", "warning", "error", "fatal"] as const;
+
+/** Of this thread. */
+let level: LogLevel = "info";
+let write: (line: string) => void = writeStderr;
+
 /** Configures the log of this thread. A second call does nothing. */
 export function setupLog(
   options: { readonly level?: LogLevel; readonly write?: (line: string) => void } = {},
 ): void {
   if (getConfig() !== null) return;
-  const write = options.write ?? writeStderr;
+  write = options.write ?? writeStderr;
+  setLogLevel(options.level ?? level);
+}
+
+/** What this thread writes from now on. Each thread is told by itself. */
+export function setLogLevel(lowestLevel: LogLevel): void {
+  level = lowestLevel;
   configureSync({
+    reset: true,
     sinks: { stderr: (record: LogRecord) => write(formatRecord(record)) },
     loggers: [
-      { category: [ROOT], lowestLevel: options.level ?? "info", sinks: ["stderr"] },
+      { category: [ROOT], lowestLevel, sinks: ["stderr"] },
       { category: ["logtape", "meta"], lowestLevel: "error", sinks: ["stderr"] },
     ],
   });
+}
+
+export function logLevel(): LogLevel {
+  return level;
 }
 
 /** `logger("hydrate").info("Hydrated blobs", { repo, blobs: 3 })`. */

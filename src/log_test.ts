@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { LogRecord } from "@logtape/logtape";
-import { formatRecord } from "./log.ts";
+import { formatRecord, logger, logLevel, setLogLevel, setupLog } from "./log.ts";
 
 function record(rawMessage: string, properties: Record<string, unknown>): LogRecord {
   return {
@@ -45,4 +45,22 @@ Deno.test("credentials are masked in every kind of field", () => {
 Deno.test("long texts are cut", () => {
   const line = formatRecord(record("Failed", { error: "x".repeat(5000) }));
   assert.ok(line.length < 1300);
+});
+
+Deno.test("the level can be another at run time; what is below it costs no line", () => {
+  const lines: string[] = [];
+  setupLog({ write: (line) => lines.push(line) });
+  const log = logger("test");
+  const before = logLevel();
+  try {
+    setLogLevel("debug");
+    log.debug("One");
+    setLogLevel("error");
+    log.warning("Two");
+    log.error("Three");
+    assert.equal(logLevel(), "error");
+  } finally {
+    setLogLevel(before);
+  }
+  assert.deepEqual(lines.map((line) => JSON.parse(line).msg), ["One", "Three"]);
 });

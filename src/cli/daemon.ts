@@ -7,7 +7,7 @@ import { layoutOf } from "../repo/layout.ts";
 import { isWritable } from "../sys/mod.ts";
 import { absoluteRoot } from "./add_repo.ts";
 import { stateRoot } from "./host_paths.ts";
-import { wholeNumber } from "./options.ts";
+import { portNumber, wholeNumber } from "./options.ts";
 import { AFS_VERSION } from "./version.ts";
 
 const DEFAULT_CONCURRENCY = 4;
@@ -16,6 +16,7 @@ const MAX_CONCURRENCY = 64;
 interface DaemonOptions {
   readonly root?: string;
   readonly hydrationConcurrency: number;
+  readonly metricsPort?: number;
   readonly background?: true;
 }
 
@@ -28,6 +29,11 @@ export function daemonCommand(): Command {
       "fetches of file contents at the same time, per remote",
       wholeNumber(1),
       DEFAULT_CONCURRENCY,
+    )
+    .option(
+      "--metrics-port <port>",
+      "serve /metrics, /healthz and /readyz on this port of 127.0.0.1 and ::1 too",
+      portNumber,
     )
     .addOption(new Option("--background", "standard error is the log file").hideHelp())
     .action(daemon);
@@ -49,6 +55,7 @@ async function daemon(options: DaemonOptions): Promise<void> {
       layout: layoutOf(stateRoot()),
       mountRoot: options.root === undefined ? null : checkedRoot(options.root),
       hydrationConcurrency,
+      metricsPort: options.metricsPort ?? null,
       background,
       version: AFS_VERSION,
     });

@@ -4,6 +4,7 @@ import { call, NoDaemon } from "../control/client.ts";
 import { systemClock } from "../clock.ts";
 import { EXIT_CODES, Failure } from "../failure.ts";
 import { gitVersion } from "../git/process.ts";
+import type { HostPath } from "../path.ts";
 import type { Layout } from "../repo/layout.ts";
 import { makeStateRoot } from "../repo/state_root.ts";
 import { lockFile } from "../sys/mod.ts";
@@ -46,7 +47,7 @@ export async function ensureDaemon(layout: Layout, onStart: () => void): Promise
     if (ended.code !== EXIT_CODES.busy) throw startFailure(layout);
     // Another one starts (and will answer), or stops (and lets the lock go).
     await systemClock.sleep(POLL_MS);
-    if (isLockFree(layout)) child = startDaemon(layout);
+    if (isLockFree(layout.lockPath)) child = startDaemon(layout);
     else child = { status: new Promise(() => {}) };
   }
   throw new Failure(
@@ -68,17 +69,28 @@ export async function stopIfUnused(layout: Layout): Promise<void> {
 /** Waits until no daemon has the lock; false when it takes too long. */
 export async function daemonEnd(layout: Layout, timeoutMs = START_MS): Promise<boolean> {
   const until = performance.now() + timeoutMs;
-  while (!isLockFree(layout)) {
+  while (!isLockFree(layout.lockPath)) {
     if (performance.now() > until) return false;
     await systemClock.sleep(POLL_MS);
   }
   return true;
 }
 
-function isLockFree(layout: Layout): boolean {
-  const lock = lockFile(layout.lockPath);
+/** Whether no daemon runs, starts or stops; a state root that does not exist has none. */
+export function isLockFree(lockPath: HostPath): boolean {
+  if (!exists(lockPath)) return true;
+  const lock = lockFile(lockPath);
   lock?.close();
   return lock !== null;
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**

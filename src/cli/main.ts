@@ -7,10 +7,15 @@ import { Command, CommanderError } from "commander";
 import { EXIT_CODES, Failure, messageOf } from "../failure.ts";
 import { programName } from "../sys/mod.ts";
 import { addRepoCommand } from "./add_repo.ts";
+import { completionCommand, manCommand } from "./completion.ts";
 import { daemonCommand } from "./daemon.ts";
 import { demoCommand } from "./demo.ts";
+import { eventsCommand } from "./events.ts";
 import { fetchCommand } from "./fetch.ts";
+import { AFTER_HELP } from "./help_text.ts";
 import { listReposCommand } from "./list_repos.ts";
+import { logLevelCommand } from "./log_level.ts";
+import { logsCommand } from "./logs.ts";
 import { mountCommand } from "./mount.ts";
 import { isMountHelper, mountHelper } from "./mount_helper.ts";
 import { print, say } from "./output.ts";
@@ -19,27 +24,11 @@ import { remountCommand } from "./remount.ts";
 import { removeRepoCommand } from "./remove_repo.ts";
 import { Interrupted } from "./session.ts";
 import { setRefreshCommand } from "./set_refresh.ts";
+import { shutdownCommand } from "./shutdown.ts";
 import { statusCommand } from "./status.ts";
 import { switchCommand } from "./switch.ts";
 import { unmountCommand } from "./unmount.ts";
 import { versionText } from "./version.ts";
-
-const AFTER_HELP = `
-Exit codes:
-  0    done
-  ${EXIT_CODES.failed}    failed
-  ${EXIT_CODES.authentication}    the remote needs a login, or refused the one given
-  ${EXIT_CODES.network}    the remote cannot be reached
-  ${EXIT_CODES["not-mounted"]}    not mounted
-  ${EXIT_CODES.busy}    busy: in use, or taken by something else
-  ${EXIT_CODES.fatal}  fatal: this machine or this user cannot do it
-  ${EXIT_CODES.usage}  wrong usage
-  130  interrupted
-
-Environment:
-  ARTIFACT_FS_ROOT  state root: registry, stores, socket, log
-                    (default: /var/lib/artifact-fs, or below XDG_DATA_HOME)
-`;
 
 /** The whole program. Returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -102,7 +91,13 @@ export function makeProgram(): Command {
     fetchCommand(),
     setRefreshCommand(),
     daemonCommand(),
+    shutdownCommand(),
+    eventsCommand(),
+    logsCommand(),
+    logLevelCommand(),
     demoCommand(),
+    completionCommand(),
+    manCommand(),
   ];
   for (const command of commands) program.addCommand(command);
   for (const command of [program, ...commands]) {

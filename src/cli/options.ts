@@ -17,6 +17,13 @@ export function wholeNumber(min: number): (text: string) => number {
   };
 }
 
+/** Of TCP; commander prints what is wrong. */
+export function portNumber(text: string): number {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1 && value <= 65535) return value;
+  throw new InvalidArgumentError("Give a port from 1 to 65535.");
+}
+
 /** An object, since commander takes null for a value that is missing. */
 export interface Interval {
   /** Null: never. */
@@ -68,7 +75,7 @@ export interface WhichOptions {
 }
 
 export function addNameOption(command: Command): Command {
-  return command.option("--name <name>", "the repository of this name, instead of a directory");
+  return command.option("--name <repo>", "the repository of this name, instead of a directory");
 }
 
 /**

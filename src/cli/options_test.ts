@@ -80,7 +80,13 @@ Deno.test("a repository's verbs have help, and a hidden flag stays hidden", () =
     "fetch",
     "set-refresh",
     "daemon",
+    "shutdown",
+    "events",
+    "logs",
+    "log-level",
     "demo",
+    "completion",
+    "man",
   ]);
 });
 

@@ -9,19 +9,26 @@ import { variable } from "./environment.ts";
 
 const utf8 = new TextEncoder();
 
-/** Whoever reads may have gone away (`| head`): that is no error of ours. */
-function write(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+/** Whoever reads may have gone away (`| head`): that is no error of ours. Returns false then. */
+function write(stream: { writeSync(bytes: Uint8Array): number }, text: string): boolean {
   const bytes = utf8.encode(text);
   try {
     for (let done = 0; done < bytes.length;) done += stream.writeSync(bytes.subarray(done));
+    return true;
   } catch (error) {
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    return false;
   }
 }
 
 /** Data, on standard output. */
 export function print(text: string): void {
   write(Deno.stdout, `${text}\n`);
+}
+
+/** As print; false: nobody reads it any more. */
+export function tryPrint(text: string): boolean {
+  return write(Deno.stdout, `${text}\n`);
 }
 
 /** Data for programs: one line of JSON. */
@@ -105,10 +112,41 @@ export interface ProgressView {
   end(): void;
 }
 
+/** Standard output is a terminal whose lines can be rewritten. */
+export function isScreen(): boolean {
+  return Deno.stdout.isTerminal() && variable("TERM") !== "dumb";
+}
+
+/** On such a terminal: this text alone. Returns false when nobody is there any more. */
+export function redraw(text: string): boolean {
+  return write(Deno.stdout, `\x1b[H\x1b[2J${text}\n`);
+}
+
 /** Phases: one line that is rewritten on a terminal, a line per phase otherwise. */
 export function progressView(): ProgressView {
   const terminal = Deno.stderr.isTerminal() && variable("TERM") !== "dumb";
   return terminal ? new TerminalProgress() : plainProgress(say);
+}
+
+/** Shows nothing before so much time has passed, and then what is going on. */
+export function delayed(view: ProgressView, delayMs: number): ProgressView {
+  if (delayMs === 0) return view;
+  let last: Omit<Progress, "kind"> | null = null;
+  let isShown = false;
+  const timer = setTimeout(() => {
+    isShown = true;
+    if (last !== null) view.show(last);
+  }, delayMs);
+  return {
+    show(progress) {
+      last = progress;
+      if (isShown) view.show(progress);
+    },
+    end() {
+      clearTimeout(timer);
+      view.end();
+    },
+  };
 }
 
 /** A line when the phase changes; percentages would be a line each. */

@@ -12,7 +12,7 @@ import { makeStateRoot } from "../repo/state_root.ts";
 import { detachOurMounts, lockFile } from "../sys/mod.ts";
 import { ensureDaemon, stopIfUnused } from "./daemon_process.ts";
 import { stateRoot } from "./host_paths.ts";
-import { progressView } from "./output.ts";
+import { delayed, progressView } from "./output.ts";
 import { AFS_VERSION } from "./version.ts";
 
 /** Thrown when the user interrupted; the exit code is the shell's for SIGINT. */
@@ -78,7 +78,10 @@ export class Session {
     const until = performance.now() + LOCK_WAIT_MS;
     for (;;) {
       try {
-        return await interruptible((turn) => this.#call(verb, params, turn));
+        return await interruptible(
+          (turn) => this.#call(verb, params, turn),
+          showAfterMs(verb),
+        );
       } catch (error) {
         if (!(error instanceof NoDaemon)) throw error;
       }
@@ -159,7 +162,7 @@ export class Session {
           context: { signal: AbortSignal; onProgress: typeof onProgress },
         ) => Promise<Result<V>>;
         return serve(params, { signal, onProgress });
-      });
+      }, showAfterMs(verb));
     } finally {
       registry.close();
     }
@@ -194,6 +197,14 @@ function exists(path: string): boolean {
   }
 }
 
+/** Of verbs that are mostly done in a moment, phases are shown only when they are not. */
+const QUICK: ReadonlySet<Verb> = new Set(["unmount", "remount", "remove-repo", "switch"]);
+const QUICK_MS = 1_000;
+
+function showAfterMs(verb: Verb): number {
+  return QUICK.has(verb) ? QUICK_MS : 0;
+}
+
 /**
  * How far a verb is, which is what an interruption does: "asking", nothing was begun, and it ends;
  * "undoable", what was begun is undone, and it waits for that; "going on", the daemon does what it
@@ -217,11 +228,14 @@ interface Turn {
  * Runs something long and shows its progress. Ctrl-C does what the stage says. A second one waits
  * for nothing; the daemon sees the connection end and undoes it all the same.
  */
-async function interruptible<T>(work: (turn: Turn) => Promise<T>): Promise<T> {
+async function interruptible<T>(
+  work: (turn: Turn) => Promise<T>,
+  showAfterMs = 0,
+): Promise<T> {
   const controller = new AbortController();
   const left = Promise.withResolvers<never>();
   let stage: Stage = "asking";
-  const view = progressView();
+  const view = delayed(progressView(), showAfterMs);
   const onSignal = () => {
     if (controller.signal.aborted) Deno.exit(130);
     const reason = new Interrupted(

@@ -3,9 +3,11 @@
  *
  *     POST /v1/<verb>   {"version": 1, "operation": "<uuid>", "params": {...}}
  *
- * The answer is lines of JSON: any number of `progress`, then exactly one `result` or `failure`. A
- * client that goes away before the last line, or that asks to `cancel` the operation, aborts it, and
- * what an acquisition had made is undone.
+ * The answer is lines of JSON: any number of `progress` and `event`, then exactly one `result` or
+ * `failure`. A client that goes away before the last line, or that asks to `cancel` the operation,
+ * aborts it, and what an acquisition had made is undone. `shutdown` goes on all the same.
+ *
+ * A client of `events` that does not read gets a `failure` as its last line, and nobody waits for it.
  *
  * The same shapes, with `version` beside them, are what `--json` prints.
  */
@@ -13,6 +15,8 @@
 import * as v from "valibot";
 import { EXIT_CODES, Failure, type FailureKind } from "../failure.ts";
 import { isOid, type Oid } from "../git/oid.ts";
+import { LOG_LEVELS } from "../log.ts";
+import { EventLine } from "./events.ts";
 
 /** A request of another version is refused. Fields may be added without a new one. */
 export const API_VERSION = 1;
@@ -227,15 +231,34 @@ const SwitchResult = v.variant("outcome", [
 ]);
 export type SwitchResult = v.InferOutput<typeof SwitchResult>;
 
+const LogLevel = v.picklist(LOG_LEVELS);
+
 const RepoAt = v.object({ repo: v.string(), mountPoint: v.string() });
 export type RepoAt = v.InferOutput<typeof RepoAt>;
 
 /** Every verb: what it takes and what it gives. */
 export const VERBS = {
-  ping: { params: None, result: v.object({ pid: whole, afs: v.string() }) },
+  ping: {
+    params: None,
+    result: v.object({
+      pid: whole,
+      afs: v.string(),
+      /** The file it logs to; null: standard error, in the foreground. */
+      logPath: v.optional(v.nullable(v.string())),
+    }),
+  },
   cancel: { params: v.strictObject({ operation: text }), result: v.object({ found: v.boolean() }) },
   /** Ends the daemon when no repository is registered and nothing else is asked. */
   "stop-if-unused": { params: None, result: v.object({ stopping: v.boolean() }) },
+  /** Ends the daemon; the answer comes when nothing is mounted any more. */
+  shutdown: { params: None, result: v.object({ pid: whole }) },
+  /** `event` lines until the client goes. Null: of all repositories, and of the daemon. */
+  events: { params: v.strictObject({ name: nullableText }), result: None },
+  /** Null: it stays as it is. */
+  "log-level": {
+    params: v.strictObject({ level: v.nullable(LogLevel) }),
+    result: v.object({ level: LogLevel }),
+  },
   mount: { params: MountParams, result: MountResult },
   "add-repo": { params: AddRepoParams, result: MountResult },
   "remove-repo": { params: RemoveRepoParams, result: RemoveResult },
@@ -277,8 +300,10 @@ const FailureLine = v.object({
 });
 const ResultLine = v.object({ kind: v.literal("result"), result: v.unknown() });
 
+const EventAnswer = v.object({ kind: v.literal("event"), ...EventLine.entries });
+
 /** One line of an answer. */
-export const AnswerLine = v.variant("kind", [Progress, FailureLine, ResultLine]);
+export const AnswerLine = v.variant("kind", [Progress, EventAnswer, FailureLine, ResultLine]);
 export type AnswerLine = v.InferOutput<typeof AnswerLine>;
 
 const Envelope = v.strictObject({

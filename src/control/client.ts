@@ -7,6 +7,7 @@
 
 import { safeParse } from "valibot";
 import { Failure, messageOf } from "../failure.ts";
+import type { EventLine } from "./events.ts";
 import { checkSocketPath } from "./socket_path.ts";
 import {
   AnswerLine,
@@ -34,6 +35,7 @@ export interface CallOptions {
   readonly onProgress?: (progress: Progress) => void;
   /** The daemon has taken the request, and may do something from here on. */
   readonly onBegun?: () => void;
+  readonly onEvent?: (event: EventLine) => void;
   /** Aborted: the daemon is asked to cancel, and the call ends with the daemon's last word. */
   readonly signal?: AbortSignal;
 }
@@ -68,7 +70,7 @@ async function exchange(
   socketPath: string,
   verb: Verb,
   body: string,
-  { onProgress, onBegun }: CallOptions,
+  { onProgress, onBegun, onEvent }: CallOptions,
 ): Promise<unknown> {
   const bytes = new TextEncoder().encode(body);
   const head = `POST /v1/${verb} HTTP/1.0\r\nHost: afs\r\nContent-Type: application/json\r\n` +
@@ -81,7 +83,8 @@ async function exchange(
       const answer = parseLine(line);
       if (answer.kind === "result") return answer.result;
       if (answer.kind === "failure") throw new Failure(answer.failure.kind, answer.failure.message);
-      onProgress?.(answer);
+      if (answer.kind === "event") onEvent?.(answer);
+      else onProgress?.(answer);
     }
   } catch (error) {
     // What a connection that breaks throws has no one class.

@@ -6,6 +6,7 @@
  *  2. The socket is 0600 from the moment it exists: it is made under umask 177.
  *  3. Every request gets exactly one `result` or `failure`, unless its client is gone.
  *  4. An operation whose client is gone is aborted; nobody would learn what became of it.
+ *  5. Nobody waits for a client: lines for it are kept, MAX_LINES at most.
  */
 
 import { Failure, type FailureKind, messageOf } from "../failure.ts";
@@ -20,6 +21,8 @@ import {
   type Result,
   type Verb,
 } from "./api.ts";
+import type { EventLine } from "./events.ts";
+import { answerPage, type Pages } from "./pages.ts";
 import { checkSocketPath } from "./socket_path.ts";
 
 export interface Context {
@@ -28,26 +31,46 @@ export interface Context {
   readonly onProgress: (progress: Omit<Progress, "kind">) => void;
 }
 
+/** Of `events`. */
+export interface EventContext extends Context {
+  /** False: it was not taken, since the client is gone, or does not read what it was sent. */
+  readonly onEvent: (event: EventLine) => boolean;
+}
+
 export type Handlers = {
   readonly [V in Exclude<Verb, "cancel">]: (
     params: Params<V>,
-    context: Context,
+    context: V extends "events" ? EventContext : Context,
   ) => Promise<Result<V>>;
 };
 
 /** Longer ones are no requests of ours. */
 const MAX_BODY_BYTES = 64 * 1024;
+/** Lines that a client has not read: beyond them it gets no event. */
+const MAX_LINES = 1000;
+
+/** They go on until the daemon has done what it does when it stops. */
+const LASTING: ReadonlySet<Verb> = new Set(["shutdown", "events"]);
+
+interface Operation {
+  readonly verb: Verb;
+  readonly controller: AbortController;
+  /** Resolves with its last line. */
+  readonly ended: Promise<void>;
+}
 
 export class ControlServer {
   readonly #handlers: Handlers;
   readonly #server: Deno.HttpServer;
-  readonly #operations = new Map<string, AbortController>();
+  readonly #pages: Pages | null;
+  readonly #operations = new Map<string, Operation>();
   readonly #log = logger("control");
   #stopping = false;
 
   /** Listens. The caller holds daemon.lock. Throws Failure (fatal). */
-  constructor(socketPath: string, handlers: Handlers) {
+  constructor(socketPath: string, handlers: Handlers, pages: Pages | null = null) {
     this.#handlers = handlers;
+    this.#pages = pages;
     checkSocketPath(socketPath);
     try {
       Deno.removeSync(socketPath);
@@ -67,18 +90,27 @@ export class ControlServer {
     }
   }
 
+  /**
+   * From now on every verb is refused, and what runs is aborted, but for those of LASTING. Waits
+   * for the ends of the others at most so long. Never throws.
+   */
+  async drain(graceMs: number): Promise<void> {
+    this.#stopping = true;
+    const others = [...this.#operations.values()].filter(({ verb }) => !LASTING.has(verb));
+    for (const { controller } of others) controller.abort(stopping());
+    await atMost(graceMs, Promise.all(others.map(({ ended }) => ended)));
+  }
+
   /** Aborts what runs, waits for the answers at most so long, and closes. Never throws. */
   async close(graceMs: number): Promise<void> {
     this.#stopping = true;
-    const reason = new Failure("failed", "Cannot go on: the daemon is stopping; try again");
-    for (const operation of this.#operations.values()) operation.abort(reason);
-    const grace = Promise.withResolvers<void>();
-    const timer = setTimeout(grace.resolve, graceMs);
-    await Promise.race([this.#server.shutdown().catch(() => {}), grace.promise]);
-    clearTimeout(timer);
+    for (const { controller } of this.#operations.values()) controller.abort(stopping());
+    await atMost(graceMs, this.#server.shutdown().catch(() => {}));
   }
 
   async #answer(request: globalThis.Request): Promise<Response> {
+    const page = this.#pages === null ? null : await answerPage(request, this.#pages);
+    if (page !== null) return page;
     const verb = /^\/v1\/([a-z-]+)$/.exec(new URL(request.url).pathname)?.[1] ?? "";
     if (!isVerb(verb)) {
       return failed(404, new Failure("usage", "Cannot answer: there is no such verb in this afs"));
@@ -89,7 +121,7 @@ export class ControlServer {
       if (verb === "cancel") {
         const { params } = parseRequest(verb, body);
         const operation = this.#operations.get(params.operation);
-        operation?.abort(interrupted());
+        operation?.controller.abort(interrupted());
         return lines(200, [{ kind: "result", result: { found: operation !== undefined } }]);
       }
       const { operation, params } = parseRequest(verb, body);
@@ -108,15 +140,18 @@ export class ControlServer {
       return failed(503, new Failure("failed", "Cannot start: the daemon is stopping; try again"));
     }
     const controller = new AbortController();
-    this.#operations.set(operation, controller);
+    const { signal } = controller;
+    const ended = Promise.withResolvers<void>();
+    this.#operations.set(operation, { verb, controller, ended: ended.promise });
     let send: (line: AnswerLine) => void = () => {};
     const body = new ReadableStream<Uint8Array>({
       start: (stream) => {
         send = (line) => {
-          if (!controller.signal.aborted || line.kind !== "progress") stream.enqueue(encode(line));
+          if (!signal.aborted || line.kind !== "progress") stream.enqueue(encode(line));
         };
         const finish = (line: AnswerLine) => {
           this.#operations.delete(operation);
+          ended.resolve();
           try {
             send(line);
             stream.close();
@@ -125,7 +160,12 @@ export class ControlServer {
           }
         };
         const context = {
-          signal: controller.signal,
+          signal,
+          onEvent: (event: EventLine) => {
+            if (signal.aborted || (stream.desiredSize ?? 0) <= 0) return false;
+            send({ kind: "event", ...event });
+            return true;
+          },
           onProgress: (progress: Omit<Progress, "kind">) => {
             try {
               send({ kind: "progress", ...progress });
@@ -139,7 +179,9 @@ export class ControlServer {
           (error) => {
             const failure = failureOf(error);
             const fields = { verb, kind: failure.kind, error: failure.message };
-            if (error instanceof Failure) this.#log.info("Refused a request", fields);
+            // That is how a stream of events ends.
+            const isEnd = verb === "events" && signal.aborted;
+            if (error instanceof Failure) this.#log[isEnd ? "debug" : "info"](REFUSED, fields);
             else this.#log.error("Could not answer a request", fields);
             finish({ kind: "failure", failure });
           },
@@ -147,11 +189,12 @@ export class ControlServer {
       },
       // The client has gone away.
       cancel: () => controller.abort(interrupted()),
-    });
+    }, new CountQueuingStrategy({ highWaterMark: MAX_LINES }));
     return new Response(body, { headers: HEADERS });
   }
 }
 
+const REFUSED = "Refused a request";
 const HEADERS = { "content-type": "application/x-ndjson" };
 const utf8 = new TextEncoder();
 
@@ -170,6 +213,18 @@ function failed(status: number, error: unknown): Response {
 
 function answerError(error: unknown): Response {
   return failed(500, error);
+}
+
+/** The reason of an abort by the daemon. */
+function stopping(): Failure {
+  return new Failure("failed", "Cannot go on: the daemon is stopping; try again");
+}
+
+async function atMost(graceMs: number, work: Promise<unknown>): Promise<void> {
+  const grace = Promise.withResolvers<void>();
+  const timer = setTimeout(grace.resolve, graceMs);
+  await Promise.race([work, grace.promise]);
+  clearTimeout(timer);
 }
 
 /** The reason of an abort by a client. */

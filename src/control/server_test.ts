@@ -4,7 +4,8 @@ import { Bug } from "../failure.ts";
 import { setupLog } from "../log.ts";
 import type { Progress } from "./api.ts";
 import { call, NoDaemon } from "./client.ts";
-import { type Context, ControlServer, type Handlers } from "./server.ts";
+import type { EventLine } from "./events.ts";
+import { type Context, ControlServer, type EventContext, type Handlers } from "./server.ts";
 
 setupLog({ write: () => {} });
 
@@ -23,6 +24,9 @@ const HANDLERS: Handlers = {
   "set-refresh": NONE,
   switch: NONE,
   status: () => Promise.resolve({ repos: [] }),
+  shutdown: NONE,
+  events: NONE,
+  "log-level": NONE,
 };
 
 async function withServer(
@@ -196,3 +200,100 @@ Deno.test(
     await assert.rejects(answering(["HTTP/1.1 503 Service Unavailable\r\n\r\n"]), NoDaemon);
   },
 );
+
+const EVENT = { time: "2026-01-01T00:00:00.000Z", event: "mounted", repo: "x", fields: { a: 1 } };
+
+Deno.test(
+  "events come until the client goes, and then nothing is kept for it",
+  options,
+  async () => {
+    const gone = Promise.withResolvers<void>();
+    const events = (_: unknown, { onEvent, signal }: EventContext) =>
+      new Promise<never>((_, reject) => {
+        assert.ok(onEvent(EVENT));
+        assert.ok(onEvent({ ...EVENT, event: "removed" }));
+        signal.addEventListener("abort", () => {
+          assert.ok(!onEvent(EVENT));
+          reject(signal.reason);
+          gone.resolve();
+        });
+      });
+    await withServer({ events }, async (socketPath) => {
+      const seen: EventLine[] = [];
+      const controller = new AbortController();
+      const onEvent = (event: EventLine) => {
+        if (seen.push(event) === 2) controller.abort();
+      };
+      const { signal } = controller;
+      await assert.rejects(call(socketPath, "events", { name: null }, { onEvent, signal }), {
+        message: /interrupted/,
+      });
+      await gone.promise;
+      assert.deepEqual(seen.map(({ event, repo, fields }) => [event, repo, fields]), [
+        ["mounted", "x", { a: 1 }],
+        ["removed", "x", { a: 1 }],
+      ]);
+    });
+  },
+);
+
+Deno.test(
+  "a client that does not read is cut off with a last line; others are not",
+  options,
+  async () => {
+    const big = { ...EVENT, fields: { text: "x".repeat(2000) } };
+    let taken = 0;
+    const cut = Promise.withResolvers<void>();
+    const events = async (_: unknown, { onEvent }: EventContext) => {
+      // Between them the connection has its turn, and takes what it can.
+      for (; onEvent(big); taken++) await new Promise((resolve) => setTimeout(resolve));
+      cut.resolve();
+      throw new Failure("failed", "Cannot go on: too slow");
+    };
+    await withServer({ events }, async (socketPath) => {
+      using connection = await Deno.connect({ transport: "unix", path: socketPath });
+      const operation = crypto.randomUUID();
+      const body = JSON.stringify({ version: 1, operation, params: { name: null } });
+      const head =
+        `POST /v1/events HTTP/1.0\r\nHost: afs\r\nContent-Length: ${body.length}\r\n\r\n`;
+      await connection.write(new TextEncoder().encode(head + body));
+      await cut.promise;
+      assert.equal((await call(socketPath, "ping", {})).pid, 7);
+      const text = await new Response(connection.readable).text();
+      const lines = text.split("\r\n\r\n")[1]?.trimEnd().split("\n") ?? [];
+      assert.equal(lines.length, taken + 1);
+      assert.deepEqual(JSON.parse(lines.at(-1) as string), {
+        kind: "failure",
+        failure: { kind: "failed", message: "Cannot go on: too slow" },
+      });
+    });
+  },
+);
+
+Deno.test("drain ends what runs, but for shutdown, whose answer comes after", options, async () => {
+  const end = Promise.withResolvers<void>();
+  const shutdown = async (_: unknown, { onProgress }: Context) => {
+    onProgress({ phase: "Unmounting", percent: null });
+    await end.promise;
+    return { pid: 7 };
+  };
+  const hanging = (_: unknown, { signal, onProgress }: Context) =>
+    new Promise<never>((_, reject) => {
+      onProgress({ phase: "Hanging", percent: null });
+      signal.addEventListener("abort", () => reject(signal.reason));
+    });
+  await withServer({ shutdown, status: hanging }, async (socketPath, server) => {
+    const begun = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const;
+    const status = assert.rejects(
+      call(socketPath, "status", { repo: null }, { onProgress: () => begun[0].resolve() }),
+      { message: /daemon is stopping/ },
+    );
+    const ending = call(socketPath, "shutdown", {}, { onProgress: () => begun[1].resolve() });
+    await Promise.all(begun.map(({ promise }) => promise));
+    await server.drain(60_000);
+    await status;
+    await assert.rejects(call(socketPath, "ping", {}), NoDaemon);
+    end.resolve();
+    assert.deepEqual(await ending, { pid: 7 });
+  });
+});

@@ -18,7 +18,8 @@ import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
-import { AcquireSteps } from "./acquire_steps.ts";
+import { AcquireEvents, AcquireSteps } from "./acquire_steps.ts";
+import { events } from "./events.ts";
 
 export interface AcquiringOptions {
   readonly layout: Layout;
@@ -112,6 +113,7 @@ export class Acquiring {
   ): Promise<RepoRecord> {
     const { layout, live, remove } = this.#options;
     const progress = new AcquireSteps(context.onProgress);
+    const told = new AcquireEvents(request);
     const record = await acquire(request, {
       layout,
       id,
@@ -119,9 +121,14 @@ export class Acquiring {
       onProgress: (event) => {
         if (event.state === "asked") onAsked();
         progress.show(event);
+        told.show(event);
       },
       signal: context.signal,
+    }).catch((error) => {
+      told.failed(error);
+      throw error;
     });
+    told.done(record);
     let made: HostPath[] = [];
     try {
       made = await makeFolders(record, this.#registry);
@@ -132,18 +139,14 @@ export class Acquiring {
         await this.#undoMountIfAborted(record, context.signal);
       }
     } catch (error) {
+      const { name, mountPoint } = record;
+      events.emit("mount-failed", name, { mountPoint, error: messageOf(error) });
       await remove(record).catch((cause) => {
         this.#log.error("Could not undo", { repo: record.name, error: messageOf(cause) });
       });
       await removeMountPoint(made);
       throw error;
     }
-    this.#log.info("Acquired repository", {
-      repo: record.name,
-      remote: record.remote,
-      commit: record.baseCommitOid,
-      mountPoint: record.mountPoint,
-    });
     live?.history.ensureSoon(record);
     return record;
   }

@@ -32,6 +32,7 @@ import type { Layout } from "../repo/layout.ts";
 import { userGitDirOf } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
+import { events } from "./events.ts";
 
 /** git changes several files, one after the other. */
 const QUIET_MS = 30;
@@ -184,8 +185,7 @@ class HeadFollower {
         await this.#follow(record);
       } catch (error) {
         if (this.#stopping.signal.aborted) return;
-        const { name: repo } = record;
-        this.#log.warning("Base does not follow HEAD", { repo, error: messageOf(error) });
+        events.emit("rebase-failed", record.name, { error: messageOf(error) });
       }
     }
   }
@@ -229,9 +229,9 @@ class HeadFollower {
     if (commitOid === record.baseCommitOid && from === to) return;
     registry.moveBase(record, { commitOid, treeOid: to, ...root });
     mounts.baseMoved(id, head);
-    this.#log.info("Base follows HEAD", {
-      repo: record.name,
-      commit: commitOid,
+    events.emit("rebased", record.name, {
+      from: record.baseCommitOid,
+      to: commitOid,
       generation: record.generation + 1,
       imported,
       pinned: rebased.pinned,

@@ -23,6 +23,7 @@ import { fetchHistory, type HistoryOptions, type HistoryResult } from "../repo/h
 import type { Layout } from "../repo/layout.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
+import { events } from "./events.ts";
 
 /** So long the processors belong to whoever waited for the tree, and looks at it now. */
 const SOON_MS = 300;
@@ -176,13 +177,11 @@ export class HistoryTasks {
       const changes = cause === undefined ? { history, fetchResult } : { fetchResult: cause };
       this.#registry.update(repo.id, { ...changes, lastFetchAt });
     }
-    const fields = {
-      repo: repos.map((repo) => repo.name).join(","),
+    events.emit("history-fetched", repos.map((repo) => repo.name), {
       history,
-      durationMs: this.#clock.now() - startedAt,
-    };
-    if (result.failure === null) this.#log.info("Fetched the history", fields);
-    else this.#log.warning("Could not fetch the history", { ...fields, error: fetchResult });
+      durationMs: Math.max(0, this.#clock.now() - startedAt),
+      error: result.failure === null ? null : fetchResult,
+    });
     return result;
   }
 

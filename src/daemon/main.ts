@@ -6,8 +6,10 @@
  *                                                  service manager is told (service_manager.ts)
  *     starting   lock is another's      ended      exit code of `busy`
  *     serving    SIGTERM, SIGINT        stopping   verbs are aborted, all is lazily unmounted
- *     serving    nobody uses it              stopping   as with a signal (stop-if-unused; one in
- *                                                       the background sees it by itself)
+ *     serving    the verb shutdown      stopping   as with a signal; its answer comes when
+ *                                                  nothing is mounted any more
+ *     serving    nobody uses it         stopping   as with a signal (stop-if-unused; one in the
+ *                                                  background sees it by itself)
  *     stopping   done, or STOP_MS       ended      socket removed, lock let go, exit 0
  *     stopping   a second signal        ended      at once
  *
@@ -17,29 +19,38 @@
  */
 
 import { systemClock } from "../clock.ts";
+import type { Progress } from "../control/api.ts";
+import { PagePort, type Pages } from "../control/pages.ts";
 import { ControlServer } from "../control/server.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { gitVersion } from "../git/process.ts";
-import { logger, setupLog } from "../log.ts";
+import { logger, type LogLevel, setLogLevel, setupLog } from "../log.ts";
 import type { Layout } from "../repo/layout.ts";
 import { openRegistry, type Registry } from "../repo/registry.ts";
 import { removeOrphans } from "../repo/remove.ts";
 import { makeStateRoot } from "../repo/state_root.ts";
 import { changeDirectory, detachOurMounts, lockFile, setUmask } from "../sys/mod.ts";
+import { events } from "./events.ts";
 import { HeadFollowers } from "./head_followers.ts";
 import { HistoryTasks } from "./history_tasks.ts";
 import { boundLogFile } from "./log_file.ts";
+import { Metrics } from "./metrics.ts";
 import { Mounts } from "./mounts.ts";
+import { operatingVerbs } from "./operating.ts";
+import { OverlayUsages } from "./overlay_usage.ts";
 import { checkMountRights } from "./preflight.ts";
 import { RefreshTasks } from "./refresh_tasks.ts";
 import { Service } from "./service.ts";
 import { ServiceManager } from "./service_manager.ts";
+import { unready } from "./readiness.ts";
 
 export interface DaemonOptions {
   readonly layout: Layout;
   /** `--root`. */
   readonly mountRoot: string | null;
   readonly hydrationConcurrency: number;
+  /** Of the loopback interface, for the pages; null: the control socket alone has them. */
+  readonly metricsPort: number | null;
   /** Standard error is `layout.logPath`. */
   readonly background: boolean;
   readonly version: string;
@@ -53,6 +64,10 @@ const LEAVE_MS = 3_000;
 const UNUSED_LOOK_MS = 3_000;
 /** How long answers of aborted verbs may take of it. */
 const ANSWERS_MS = 4_000;
+/** And what was answered may take to be read. */
+const CLOSE_MS = 1_000;
+
+type OnProgress = (progress: Omit<Progress, "kind">) => void;
 
 /** Runs until a signal ends it. Throws Failure when it cannot start. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
@@ -102,6 +117,11 @@ class Daemon {
   readonly #stop = new AbortController();
   /** What ends it: a signal's name, or that nobody uses it. */
   readonly #ending = Promise.withResolvers<string>();
+  /** Nothing is mounted any more. */
+  readonly #unmounted = Promise.withResolvers<void>();
+  /** Who waits for the end. */
+  readonly #waiting = new Set<OnProgress>();
+  readonly #metrics: Metrics;
 
   constructor(options: DaemonOptions, manager: ServiceManager) {
     const { layout, mountRoot, version } = options;
@@ -144,30 +164,80 @@ class Daemon {
       },
       mountRoot,
       version,
+      logPath: options.background ? layout.logPath : null,
     });
+    const usages = new OverlayUsages();
+    this.#metrics = new Metrics({
+      version,
+      repos: async () => (await this.#service["list-repos"]()).repos,
+      mounts: () =>
+        this.#mounts.watched().flatMap(({ repoId, handle }) => {
+          const record = this.#registry.byId(repoId) ??
+            this.#registry.preparations.by("id", repoId);
+          return record === null ? [] : [{ repo: record.name, handle }];
+        }),
+      stores: () => this.#mounts.stores(),
+      overlay: (repo) => {
+        const record = this.#registry.byName(repo);
+        return record === null
+          ? Promise.resolve(null)
+          : usages.of(layout.repo(record.id).overlayDir);
+      },
+    }, events);
+  }
+
+  get #pages(): Pages {
+    return {
+      metrics: () => this.#metrics.text(),
+      unready: () => unready(this.#registry, this.#mounts, this.#stop.signal.aborted),
+    };
+  }
+
+  #shutdown(onProgress: OnProgress): Promise<void> {
+    this.#waiting.add(onProgress);
+    this.#ending.resolve("shutdown");
+    return this.#unmounted.promise;
+  }
+
+  #tell(phase: string): void {
+    for (const onProgress of this.#waiting) onProgress({ phase, percent: null });
+  }
+
+  #setLogLevel(level: LogLevel): void {
+    setLogLevel(level);
+    this.#mounts.setLogLevel(level);
+    this.#log.info("Log level set", { to: level });
   }
 
   async run(): Promise<void> {
     this.#listenToSignals();
-    const { layout, version } = { layout: this.#layout, version: this.#options.version };
-    const logFile = this.#options.background ? boundLogFile(layout.logPath) : null;
-    this.#log.info("Starting", { afs: version, pid: Deno.pid, stateRoot: layout.stateRoot });
+    const { background, metricsPort, layout, version } = this.#options;
+    const logFile = background ? boundLogFile(layout.logPath) : null;
+    const { stateRoot, socketPath } = layout;
+    events.emit("daemon-started", null, { afs: version, pid: Deno.pid, stateRoot });
+    const port = metricsPort === null ? null : new PagePort(metricsPort, this.#pages);
     await this.#removeOrphans();
-    const server = new ControlServer(layout.socketPath, this.#service);
     this.#manager.watch();
+    const operating = operatingVerbs({
+      events,
+      shutdown: (onProgress) => this.#shutdown(onProgress),
+      setLogLevel: (level) => this.#setLogLevel(level),
+    });
+    const server = new ControlServer(socketPath, { ...this.#service, ...operating }, this.#pages);
     const started = this.#service.mountAll(this.#stop.signal).then(() => {
-      this.#log.info("Ready", { socket: layout.socketPath });
+      events.emit("daemon-ready", null, { socket: socketPath });
       this.#tellStatus();
       this.#manager.ready();
     });
-    const idle = this.#options.background ? this.#endWhenUnused() : null;
+    const idle = background ? this.#endWhenUnused() : null;
     const cause = await this.#ending.promise;
     if (idle !== null) clearInterval(idle);
-    this.#log.info("Stopping", { cause });
     this.#manager.stopping();
+    events.emit("daemon-stopping", null, { cause });
+    this.#tell("Ending what runs");
     const late = setTimeout(() => this.#leave("Stopping takes too long"), STOP_MS);
     this.#stop.abort(new Failure("failed", "Cannot mount: the daemon is stopping"));
-    await server.close(ANSWERS_MS);
+    await server.drain(ANSWERS_MS);
     await Promise.all([
       this.#history.stopAll(),
       this.#refresh.stopAll(),
@@ -175,7 +245,11 @@ class Daemon {
     ]);
     await started;
     this.#heads.stopAll();
+    this.#tell("Unmounting");
     await this.#mounts.closeAll();
+    this.#unmounted.resolve();
+    port?.close();
+    await server.close(CLOSE_MS);
     this.#registry.close();
     clearTimeout(late);
     this.#manager.end();

@@ -12,7 +12,7 @@ import type { BaseId } from "../git/base_id.ts";
 import { pathExists } from "../git/files.ts";
 import type { HeadTree } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
-import { logger } from "../log.ts";
+import { logger, type LogLevel } from "../log.ts";
 import { MountHandle, type MountWant, spawnMountWorker } from "../mount/handle.ts";
 import type { MountCommand, MountTree, Rebased, Switched } from "../mount/messages.ts";
 import type { HostPath } from "../path.ts";
@@ -23,6 +23,7 @@ import type { Preparation } from "../repo/preparations.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts } from "../sys/mod.ts";
 import { BorrowedBlobs } from "./borrowed_blobs.ts";
+import { events } from "./events.ts";
 import { StoreWorkers } from "./store_workers.ts";
 
 export interface MountsOptions {
@@ -49,6 +50,8 @@ interface Mounted {
   readonly borrowed: BorrowedBlobs;
   /** `unmount` was called. */
   leaving: boolean;
+  /** Why it is taken away though nobody asked for it. */
+  lost: string | null;
 }
 
 /** Mounted, and not yet what it is to be. */
@@ -95,7 +98,24 @@ export class Mounts {
   /** Requests of the kernel since it was mounted; null: not mounted. */
   requestCount(repoId: string): number | null {
     const mounted = this.#mounted.get(repoId) ?? this.#placeholders.get(repoId);
-    return mounted?.handle.requestCount ?? null;
+    return mounted?.handle.counters.awaited ?? null;
+  }
+
+  /** Every mount, placeholders too, for who watches the daemon. */
+  watched(): { readonly repoId: string; readonly handle: MountHandle }[] {
+    const all = [...this.#mounted, ...this.#placeholders];
+    return all.map(([repoId, { handle }]) => ({ repoId, handle }));
+  }
+
+  /** The workers of every store. */
+  stores(): Pick<StoreWorkers, "load" | "threads">[] {
+    return [...this.#stores.values()];
+  }
+
+  /** Of all threads there are; those that come later start with this thread's. */
+  setLogLevel(level: LogLevel): void {
+    for (const { handle } of this.watched()) handle.send({ kind: "log-level", level });
+    for (const store of this.#stores.values()) store.setLogLevel(level);
   }
 
   /**
@@ -192,7 +212,8 @@ export class Mounts {
         throw error;
       }
       this.#placeholders.delete(record.id);
-      this.#serve({ record, mountId, store, handle, converter, borrowed, leaving: false });
+      const mounted = { record, mountId, store, handle, converter, borrowed };
+      this.#serve({ ...mounted, leaving: false, lost: null });
     } finally {
       this.#letGo(storeId);
     }
@@ -209,10 +230,15 @@ export class Mounts {
     const { handle } = placeholder;
     await this.#started(handle);
     this.#placeholders.set(id, placeholder);
+    events.emit("mounted", preparation.name, {
+      mountPoint: preparation.mountPoint,
+      placeholder: true,
+    });
     handle.closed.then((cause) => {
       // It has become the repository's mount, which has an end of its own.
       if (this.#placeholders.get(id) !== placeholder) return;
       this.#placeholders.delete(id);
+      tellEnd(preparation, placeholder.leaving, cause);
       if (!placeholder.leaving) this.#options.onUnmounted(id, cause);
     });
   }
@@ -277,7 +303,7 @@ export class Mounts {
   /** Brings the trees in that `to` has over `from`. Throws Failure. */
   async loadTrees(repoId: string, treeOids: readonly Oid[], from: Oid, to: Oid): Promise<void> {
     const { viewDir } = this.#options.layout.repo(repoId);
-    await this.#find(repoId).store.load(viewDir, treeOids, from, to);
+    await this.#find(repoId).store.loadTrees(viewDir, treeOids, from, to);
   }
 
   /** Puts another tree beneath a mount. Throws Failure (not-mounted). */
@@ -334,6 +360,8 @@ export class Mounts {
   #serve(mounted: Mounted): void {
     const { mountId, record, store, handle, converter, borrowed } = mounted;
     this.#mounted.set(record.id, mounted);
+    const { mountPoint } = record;
+    events.emit("mounted", record.name, { mountPoint, placeholder: false });
     this.#options.onMounted(record.id);
     this.#options.onChange(record.storeId);
     handle.closed.then((cause) => {
@@ -343,8 +371,8 @@ export class Mounts {
       this.#end(converter, borrowed);
       this.#closeStoreIfUnused(record.storeId);
       this.#options.onChange(record.storeId);
+      tellEnd(record, mounted.leaving && mounted.lost === null, mounted.lost ?? cause);
       if (mounted.leaving) return;
-      this.#log.warn("Mount is gone", { repo: record.name, cause });
       this.#options.onUnmounted(record.id, cause);
     });
   }
@@ -400,11 +428,23 @@ export class Mounts {
     for (const mounted of this.#mounted.values()) {
       if (mounted.store !== store) continue;
       mounted.leaving = true;
+      mounted.lost = cause;
       this.#options.onUnmounted(mounted.record.id, cause);
       mounted.handle.unmount({ lazy: true }).catch(() => {});
     }
     store.terminate();
   }
+}
+
+/** A mount is gone. */
+function tellEnd(
+  { name, mountPoint }: RepoRecord | Preparation,
+  wasAsked: boolean,
+  cause: string,
+): void {
+  if (wasAsked) events.emit("unmounted", name, { mountPoint, cause: "asked" });
+  else if (cause === "unmounted") events.emit("unmounted", name, { mountPoint, cause: "umount" });
+  else events.emit("mount-lost", name, { mountPoint, cause });
 }
 
 function packDirOf(gitDir: HostPath): string {

@@ -14,14 +14,13 @@ import { type Clock, orAborted, systemClock } from "../clock.ts";
 import type { Progress } from "../control/api.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { storeIdOf } from "../git/remote_url.ts";
-import { logger } from "../log.ts";
 import { redact } from "../redact.ts";
 import { acquire } from "../repo/acquire.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
-import { AcquireSteps } from "./acquire_steps.ts";
+import { AcquireEvents, AcquireSteps } from "./acquire_steps.ts";
 
 export interface PreparationTasksOptions {
   readonly layout: Layout;
@@ -48,7 +47,6 @@ interface Task {
 export class PreparationTasks {
   readonly #options: PreparationTasksOptions;
   readonly #tasks = new Map<string, Task>();
-  readonly #log = logger("prepare");
 
   constructor(options: PreparationTasksOptions) {
     this.#options = options;
@@ -95,10 +93,9 @@ export class PreparationTasks {
 
   async #run(preparation: Preparation, task: Task): Promise<Failure | null> {
     const { layout, registry, clock = systemClock, onAsked } = this.#options;
-    const { id, name: repo, remote } = preparation;
+    const { id } = preparation;
     const { signal } = task.controller;
-    const startedAt = clock.now();
-    this.#log.info("Preparing", { repo, remote, source: preparation.branch ?? "HEAD" });
+    const told = new AcquireEvents(requestOf(preparation));
     const steps = new AcquireSteps((progress) => task.listeners.forEach((each) => each(progress)));
     const letGo: (() => void)[] = [];
     try {
@@ -108,30 +105,19 @@ export class PreparationTasks {
         register: (record) => registry.insert(this.#asItIsNow(preparation, record)),
         onProgress: (event) => {
           if (event.state === "asked" && letGo.length === 0) letGo.push(onAsked(preparation));
-          if (event.state === "end") {
-            const durationMs = Math.round(event.durationMs ?? 0);
-            this.#log.info("Phase done", { repo, phase: event.phase, durationMs });
-          }
           steps.show(event);
+          told.show(event);
         },
         signal,
         clock,
       });
-      this.#log.info("Prepared", {
-        repo,
-        commit: record.baseCommitOid,
-        durationMs: clock.now() - startedAt,
-      });
+      told.done(record);
       await this.#options.onPublished(record);
       return null;
     } catch (error) {
       if (signal.aborted) return null;
       const text = redact(messageOf(error));
-      this.#log.error("Could not prepare", {
-        repo,
-        error: text,
-        durationMs: clock.now() - startedAt,
-      });
+      told.failed(error);
       // Of a row that has become a repository's this changes nothing.
       registry.preparations.update(id, { error: text });
       this.#options.onFailed(preparation);

@@ -16,7 +16,6 @@
 import type { MountResult, RepoStatus, RepoSummary, Result, Selector } from "../control/api.ts";
 import type { Context } from "../control/server.ts";
 import { Failure, messageOf } from "../failure.ts";
-import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { type AcquireRequest, checkSourceRequest, newRepoId } from "../repo/acquire.ts";
 import { checkMountPoint, lastFolders, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
@@ -27,6 +26,7 @@ import type { Preparation } from "../repo/preparations.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
+import { events } from "./events.ts";
 import { PreparationTasks, storeIdOfPreparation } from "./preparation_tasks.ts";
 
 /** What it needs of `Mounts`. */
@@ -50,7 +50,6 @@ export interface PreparingOptions {
 export class Preparing {
   readonly #options: PreparingOptions;
   readonly #tasks: PreparationTasks;
-  readonly #log = logger("prepare");
 
   constructor(options: PreparingOptions) {
     const { layout, registry, mounts, onPublished } = options;
@@ -114,8 +113,8 @@ export class Preparing {
         try {
           if (preparation.wanted === "mounted") await this.#mount(preparation);
         } catch (error) {
-          const { name: repo } = preparation;
-          this.#log.error("Could not mount a placeholder", { repo, error: messageOf(error) });
+          const { name, mountPoint } = preparation;
+          events.emit("mount-failed", name, { mountPoint, error: messageOf(error) });
         }
         if (preparation.error === null) this.#tasks.start(preparation);
       }),
@@ -181,7 +180,7 @@ export class Preparing {
     if (mounts?.isMounted(id)) await mounts.unmount(id, { lazy: force });
     registry.preparations.remove(id);
     await removeMountPoint(lastFolders(mountPoint, madeFolders));
-    this.#log.info("Removed what was being prepared", { repo, mountPoint });
+    events.emit("removed", repo, { mountPoint });
     return { repo, mountPoint, removed: true, onlyHere: [] };
   }
 
@@ -192,7 +191,7 @@ export class Preparing {
   /** A placeholder, as far as this process may mount. Throws Failure. */
   async #mount(preparation: Preparation): Promise<void> {
     const { registry, mounts } = this.#options;
-    const { id, mountPoint, name: repo } = preparation;
+    const { id, mountPoint } = preparation;
     if (mounts === null) return;
     const records = [...registry.all(), ...registry.preparations.all()];
     const { stateRoot } = this.#options.layout;
@@ -206,7 +205,6 @@ export class Preparing {
     }
     if (made.length > 0) registry.preparations.update(id, { madeFolders: made.length });
     if (preparation.error !== null) mounts.setGate(id, "failed");
-    this.#log.info("Mounted a placeholder", { repo, mountPoint });
   }
 
   #resultOf({ id, name, mountPoint, remote }: Preparation): MountResult {

@@ -30,6 +30,7 @@ import { type RefreshResult, refreshStore } from "../repo/refresh.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { KeyedLock } from "../keyed_lock.ts";
+import { events } from "./events.ts";
 
 const MAX_RETRY_MS = 300_000;
 const FIRST_RETRY_MS = 2_000;
@@ -229,7 +230,7 @@ export class RefreshTasks {
     }
     this.#note(repos(), result);
     this.#remember(storeId, repos(), result);
-    this.#logResult(repos(), result, this.#clock.now() - startedAt);
+    tellResult(repos(), result, Math.max(0, this.#clock.now() - startedAt));
     const task = this.#tasks.get(storeId);
     if (task !== undefined) {
       task.lastAt = this.#clock.now();
@@ -260,18 +261,6 @@ export class RefreshTasks {
     }
   }
 
-  #logResult(repos: readonly RepoRecord[], result: RefreshResult, durationMs: number): void {
-    const { failure, unpublished, changes } = result;
-    const repo = repos.map(({ name }) => name).join(",");
-    const error = failure?.message ?? [...unpublished.values()].join("; ");
-    if (error !== "") {
-      this.#log.warning("Could not refresh", { repo, durationMs, error });
-      return;
-    }
-    const refs = [...changes.values()].reduce((sum, count) => sum + count, 0);
-    if (result.fetched || refs > 0) this.#log.info("Refreshed", { repo, durationMs, refs });
-  }
-
   /** Repositories that are to be refreshed by themselves. */
   #due(storeId: string): RepoRecord[] {
     return this.#registry.byStore(storeId).filter((repo) =>
@@ -284,6 +273,21 @@ export class RefreshTasks {
     const seconds = this.#due(storeId).map((repo) => repo.remoteRefreshSeconds as number);
     return seconds.length === 0 ? null : 1000 * Math.min(...seconds);
   }
+}
+
+function tellResult(
+  repos: readonly RepoRecord[],
+  { failure, unpublished, changes, fetched }: RefreshResult,
+  durationMs: number,
+): void {
+  const error = failure?.message ?? [...unpublished.values()].join("; ");
+  const refs = [...changes.values()].reduce((sum, count) => sum + count, 0);
+  events.emit("refreshed", repos.map(({ name }) => name), {
+    refs,
+    fetched,
+    durationMs,
+    error: error === "" ? null : error,
+  });
 }
 
 function delayOf(intervalMs: number, { failures, hindered }: Task): number {

@@ -23,7 +23,6 @@
 
 import { Failure, messageOf } from "../failure.ts";
 import { parseRemote } from "../git/remote_url.ts";
-import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
 import { checkMountPoint, checkName, lastFolders, removeMountPoint } from "../repo/checks.ts";
@@ -40,6 +39,7 @@ import type { Context, Handlers } from "../control/server.ts";
 import { baseName, byName, refuseOther, sourceOf } from "./acquire_params.ts";
 import { Acquiring, makeFolders } from "./acquiring.ts";
 import { leftToAutomount } from "./automounts.ts";
+import { events } from "./events.ts";
 import type { HistoryTasks } from "./history_tasks.ts";
 import { KeyedLock } from "../keyed_lock.ts";
 import { lossesOf, wouldLose } from "./losses.ts";
@@ -47,6 +47,7 @@ import type { RefreshTasks } from "./refresh_tasks.ts";
 import { fetchRepo, setRefresh } from "./refresh_verbs.ts";
 import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
+import type { OperatingVerb } from "./operating.ts";
 import { notYet, type PlaceholderMounts, Preparing } from "./preparing.ts";
 import { handedOver, type SwitchableMounts, switchTo } from "./switches.ts";
 
@@ -79,9 +80,11 @@ export interface ServiceOptions {
   readonly mountRoot: string | null;
   /** Of the program; for `ping`. */
   readonly version: string;
+  /** For `ping`: where the daemon logs; null: to standard error. */
+  readonly logPath?: string | null;
 }
 
-export class Service implements Handlers {
+export class Service implements Omit<Handlers, OperatingVerb> {
   readonly #options: ServiceOptions;
   readonly #registry: Registry;
   readonly #layout: Layout;
@@ -90,7 +93,6 @@ export class Service implements Handlers {
   readonly #acquiring: Acquiring;
   /** Why a repository is not mounted though it should be, by id. */
   readonly #failures = new Map<string, string>();
-  readonly #log = logger("daemon");
 
   constructor(options: ServiceOptions) {
     this.#options = options;
@@ -157,7 +159,11 @@ export class Service implements Handlers {
   }
 
   readonly ping = (): Promise<Result<"ping">> =>
-    Promise.resolve({ pid: Deno.pid, afs: this.#options.version });
+    Promise.resolve({
+      pid: Deno.pid,
+      afs: this.#options.version,
+      logPath: this.#options.logPath ?? null,
+    });
 
   /** No repository is registered, and no verb is under way that may register one. */
   get isUnused(): boolean {
@@ -242,14 +248,18 @@ export class Service implements Handlers {
   readonly unmount = (params: Params<"unmount">, context: Context): Promise<Result<"unmount">> =>
     this.#withEither(params.repo, context, {
       preparing: (preparation) => this.#preparing.unmount(preparation, params.lazy),
-      repo: (record) => this.#unmount(record, params.lazy),
+      repo: (record) => this.#unmount(record, params.lazy, context),
     });
 
-  async #unmount(record: RepoRecord, lazy: boolean): Promise<Result<"unmount">> {
+  async #unmount(
+    record: RepoRecord,
+    lazy: boolean,
+    context: Context,
+  ): Promise<Result<"unmount">> {
     const { name: repo, mountPoint } = record;
     if (this.#isMounted(record)) {
+      context.onProgress({ phase: "Unmounting", percent: null });
       await this.#options.live?.mounts.unmount(record.id, { lazy });
-      this.#log.info("Unmounted", { repo, mountPoint });
     } else if (record.wanted === "unmounted") {
       throw new Failure("not-mounted", `Cannot unmount ${mountPoint}: it is not mounted`);
     }
@@ -264,8 +274,10 @@ export class Service implements Handlers {
       repo: async (record) => {
         this.#options.live?.checkRights(record.remote);
         if (this.#isMounted(record)) {
+          context.onProgress({ phase: "Unmounting", percent: null });
           await this.#options.live?.mounts.unmount(record.id, { lazy: false });
         }
+        context.onProgress({ phase: "Mounting", percent: null });
         await this.#mountRegistered(record);
         return { repo: record.name, mountPoint: record.mountPoint };
       },
@@ -279,14 +291,16 @@ export class Service implements Handlers {
     if (!params.dryRun) await this.#preparing.stop(params.repo);
     return await this.#withEither(params.repo, context, {
       preparing: (preparation) => this.#preparing.remove(preparation, params),
-      repo: (record) => this.#removeRepo(record, params),
+      repo: (record) => this.#removeRepo(record, params, context),
     });
   };
 
   async #removeRepo(
     before: RepoRecord,
     params: Params<"remove-repo">,
+    { onProgress }: Context,
   ): Promise<Result<"remove-repo">> {
+    onProgress({ phase: "Looking for work that is only here", percent: null });
     const record = await this.#settled(before);
     const onlyHere = await lossesOf(record, this.#layout, params.force);
     const { name: repo, mountPoint } = record;
@@ -295,13 +309,15 @@ export class Service implements Handlers {
       throw wouldLose(repo, onlyHere);
     }
     if (this.#isMounted(record)) {
+      onProgress({ phase: "Unmounting", percent: null });
       await this.#options.live?.mounts.unmount(record.id, { lazy: params.force });
       await this.#refuseLate(record, params.force);
     }
+    onProgress({ phase: "Removing", percent: null });
     await this.#remove(record);
     // What was there before is somebody's, and so is what somebody has put something into.
     await removeMountPoint(lastFolders(mountPoint, record.madeFolders));
-    this.#log.info("Removed repository", { repo, mountPoint });
+    events.emit("removed", repo, { mountPoint });
     return { repo, mountPoint, removed: true, onlyHere };
   }
 
@@ -334,11 +350,12 @@ export class Service implements Handlers {
         const record = await this.#settled(before);
         const historyIsHere = () => this.#waitForHistory(record, context);
         const parts = { layout, registry: this.#registry, mounts: live.mounts, historyIsHere };
+        context.onProgress({ phase: "Switching", percent: null });
         return await switchTo(record, parts, params);
       });
     if (outcome.outcome === "handed-over") {
       const { reason } = outcome;
-      this.#log.info("Left to git", { repo, target: params.target, reason });
+      events.emit("switch-left-to-git", repo, { target: params.target, reason });
     }
     return { repo, mountPoint, ...outcome };
   };
@@ -437,6 +454,7 @@ export class Service implements Handlers {
       } catch (error) {
         await live.mounts.unmount(id, { lazy: true }).catch(() => {});
         this.#failures.set(id, messageOf(error));
+        events.emit("mount-failed", record.name, { mountPoint, error: messageOf(error) });
         throw error;
       }
       live.history.ensureSoon(record);
@@ -505,7 +523,7 @@ export class Service implements Handlers {
   /** Mounts a registered repository, wanted from now on; its history goes on. Throws Failure. */
   async #mountRegistered(before: RepoRecord, through?: string): Promise<void> {
     const record = await recoverSwitch(before, this.#layout, this.#registry);
-    const { name: repo, mountPoint } = record;
+    const { mountPoint } = record;
     let made: HostPath[] = [];
     try {
       await checkMountPoint(mountPoint, {
@@ -521,12 +539,11 @@ export class Service implements Handlers {
       await removeMountPoint(made);
       this.#registry.update(record.id, { madeFolders: record.madeFolders });
       this.#failures.set(record.id, messageOf(error));
-      this.#log.error("Could not mount", { repo, mountPoint, error: messageOf(error) });
+      events.emit("mount-failed", record.name, { mountPoint, error: messageOf(error) });
       throw error;
     }
     this.#failures.delete(record.id);
     this.#registry.update(record.id, { wanted: "mounted" });
-    this.#log.info("Mounted", { repo, mountPoint });
     this.#options.live?.history.ensure(record);
   }
 

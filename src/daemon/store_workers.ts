@@ -5,11 +5,12 @@ import type { ObjectFormat, Oid } from "../git/oid.ts";
 import { READ_VARIABLES } from "../git/process.ts";
 import { parseRemote } from "../git/remote_url.ts";
 import { CONNECTION_VARIABLES } from "../git/wire.ts";
-import type { HydratorEvent, HydratorRequest } from "../hydrate/messages.ts";
-import { logger } from "../log.ts";
+import type { HydratorEvent, HydratorRequest, Load } from "../hydrate/messages.ts";
+import { logger, type LogLevel, logLevel } from "../log.ts";
 import type { MountHandle, StoreWant } from "../mount/handle.ts";
 import type { StoreLayout } from "../repo/layout.ts";
 import type { IndexerEvent, IndexerRequest } from "../snapshot/messages.ts";
+import { events } from "./events.ts";
 
 export interface AttachedMount {
   readonly repoName: string;
@@ -72,6 +73,9 @@ export class StoreWorkers {
   /** Who waits for trees, oldest first, by view. */
   readonly #loading = new Map<string, PromiseWithResolvers<void>[]>();
   #started = false;
+  /** Who asks for the load, by number. */
+  readonly #loads = new Map<number, (load: Load | null) => void>();
+  #nextLoad = 1;
 
   /** No worker runs before it is needed, or loaded. */
   constructor(options: StoreWorkersOptions) {
@@ -123,7 +127,33 @@ export class StoreWorkers {
       basePath: layout.basePath,
       objectFormat,
       concurrency: hydrationConcurrency,
+      logLevel: logLevel(),
     });
+  }
+
+  /** What the hydrator has to do; null: it has not said so within that time. */
+  load(timeoutMs: number): Promise<Load | null> {
+    if (!this.#started || this.#ended) return Promise.resolve(null);
+    const id = this.#nextLoad++;
+    const { promise, resolve } = Promise.withResolvers<Load | null>();
+    const timer = setTimeout(resolve, timeoutMs, null);
+    this.#loads.set(id, resolve);
+    this.#toHydrator({ kind: "ask-load", id });
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#loads.delete(id);
+    });
+  }
+
+  /** Of the hydrator; the indexer writes no log. */
+  setLogLevel(level: LogLevel): void {
+    if (this.#started) this.#toHydrator({ kind: "log-level", level });
+  }
+
+  /** Threads that run, by what they do. */
+  get threads(): { readonly hydrator: number; readonly indexer: number } {
+    const count = (worker: Worker | null) => worker === null || this.#ended ? 0 : 1;
+    return { hydrator: count(this.#hydrator), indexer: count(this.#indexer) };
   }
 
   get mountCount(): number {
@@ -136,7 +166,7 @@ export class StoreWorkers {
   }
 
   /** Brings the trees in that `rootTreeOid` has over `fromTreeOid`. Throws Failure. */
-  load(
+  loadTrees(
     viewDir: string,
     treeOids: readonly Oid[],
     fromTreeOid: Oid,
@@ -207,6 +237,7 @@ export class StoreWorkers {
   terminate(): void {
     this.#stopped.resolve();
     this.#ended = true;
+    for (const resolve of this.#loads.values()) resolve(null);
     this.#hydrator?.terminate();
     this.#indexer?.terminate();
   }
@@ -230,6 +261,10 @@ export class StoreWorkers {
       this.#toIndexer({ kind: "sizes", sizes: event.sizes });
       return;
     }
+    if (event.kind === "load") {
+      this.#loads.get(event.id)?.(event);
+      return;
+    }
     if (event.kind === "sized-packs") {
       this.#toIndexer(event);
       return;
@@ -247,7 +282,7 @@ export class StoreWorkers {
       return;
     }
     if (event.kind === "hydrated") {
-      this.#logHydrated(event);
+      this.#onHydrated(event);
       return;
     }
     const mount = this.#mounts.get(event.mountId);
@@ -272,14 +307,12 @@ export class StoreWorkers {
     }
   }
 
-  #logHydrated({ reason, blobs, packBytes, durationMs, error }: HydratorEvent & {
+  #onHydrated({ reason, blobs, packBytes, durationMs, error }: HydratorEvent & {
     kind: "hydrated";
   }): void {
     const repos = [...new Set([...this.#mounts.values()].map(({ repoName }) => repoName))];
-    const fields = { repo: repos.join(","), reason, blobs, packBytes, durationMs };
     this.#options.onFetched(error);
-    if (error === null) this.#log.info("Batch hydrated", fields);
-    else this.#log.warn("Batch not hydrated", { ...fields, error });
+    events.emit("hydrated", repos, { reason, blobs, packBytes, durationMs, error });
   }
 
   #onIndexerEvent(event: IndexerEvent): void {

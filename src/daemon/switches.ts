@@ -46,6 +46,7 @@ import { userGitDirOf } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
 import { indexHashOf, removeIntent, writeIntent } from "../repo/switch_intent.ts";
 import type { RepoRecord } from "../repo/types.ts";
+import { events } from "./events.ts";
 
 /** What it needs of `Mounts`. */
 export interface SwitchableMounts {
@@ -255,9 +256,9 @@ class Switch {
     this.#parts.registry.moveBase(this.#record, { commitOid, treeOid, ...root });
     this.#parts.mounts.baseMoved(this.#record.id, { commitOid, treeOid });
     await removeIntent(this.#paths);
-    this.#log.info("Switched", {
-      repo: this.#record.name,
-      commit: commitOid,
+    events.emit("switched", this.#record.name, {
+      from: head.commitOid,
+      to: commitOid,
       ref: target.ref,
       changed: changes.files.size,
       mountMs: switched.durationMs,

@@ -28,6 +28,7 @@ import {
   INIT_IN_MIN_BYTES,
   OPCODE,
 } from "./abi.ts";
+import { FuseCounters } from "./counters.ts";
 import type { Name } from "../path.ts";
 import { Malformed, RequestReader } from "./decode.ts";
 import { ReplyWriter } from "./encode.ts";
@@ -67,8 +68,7 @@ export interface SessionOptions {
   readonly onReady: (protocol: string) => void;
   /** Somebody waits for the kernel, which may wait for a reply: `finish` goes on with them. */
   readonly isAwaited?: () => boolean;
-  /** Its first element counts the requests that want a reply, INIT included. */
-  readonly requests?: Float64Array;
+  readonly counters?: FuseCounters;
   readonly now?: () => number;
 }
 
@@ -97,7 +97,7 @@ interface ParkedRequest {
 export class Session {
   readonly #options: SessionOptions;
   readonly #now: () => number;
-  readonly #requests: Float64Array;
+  readonly #counters: FuseCounters;
   readonly #buffer: Uint8Array<ArrayBuffer>;
   readonly #request: RequestReader;
   readonly #reply = new ReplyWriter(MAX_DATA_BYTES);
@@ -115,7 +115,7 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#requests = options.requests ?? new Float64Array(1);
+    this.#counters = options.counters ?? new FuseCounters();
     // The kernel wants room for the largest WRITE with its headers (fuse_dev_do_read).
     this.#buffer = new Uint8Array(MAX_DATA_BYTES + PAGE_BYTES);
     this.#request = new RequestReader(this.#buffer);
@@ -251,9 +251,7 @@ export class Session {
       this.#options.log.warn("Request with a broken header", { lengthBytes: length });
       return;
     }
-    if (!UNANSWERED.has(request.opcode)) {
-      this.#requests[0] = (this.#requests[0] as number) + 1;
-    }
+    this.#counters.request(request.opcode, !UNANSWERED.has(request.opcode));
     this.#dispatch(request);
   }
 
@@ -272,6 +270,7 @@ export class Session {
       }
       const errno = this.#toErrno(error, request);
       if (UNANSWERED.has(request.opcode)) return;
+      this.#counters.error(errno);
       length = this.#reply.error(request, errno);
     }
     if (length === null) return;
@@ -356,6 +355,7 @@ export class Session {
     const waiters = this.#waiting.get(parked.key);
     waiters?.delete(parked);
     if (waiters?.size === 0) this.#waiting.delete(parked.key);
+    this.#counters.error(errno);
     const length = this.#reply.error(parked.request, errno);
     this.#options.device.write(this.#reply.bytes.subarray(0, length));
   }

@@ -31,7 +31,15 @@ import { turn } from "../promises.ts";
 import type { BaseStore } from "../snapshot/store.ts";
 import { ContentSink } from "./content_sink.ts";
 import { type Ahead, Lookahead } from "./lookahead.ts";
-import type { AttachMount, Hydrated, HydratorEvent, MoveMount, Need, Want } from "./messages.ts";
+import type {
+  AttachMount,
+  Hydrated,
+  HydratorEvent,
+  Load,
+  MoveMount,
+  Need,
+  Want,
+} from "./messages.ts";
 import { SPOOL_BYTES, type SpoolDirectory } from "./spool.ts";
 import { unsizedPacks } from "./unsized_packs.ts";
 
@@ -165,6 +173,10 @@ export class Hydrator {
     if (mount === undefined) return;
     this.#mounts.delete(mountId);
     await Promise.all([mount.checker, ...mount.readers].map((process) => process.close()));
+  }
+
+  get load(): Load {
+    return { queued: this.#fetches.size, fetches: this.#running.size };
   }
 
   want(want: Want): void {

@@ -2,6 +2,7 @@
 
 import type { Oid } from "../git/oid.ts";
 import type { Arriving } from "../git/pack_reader.ts";
+import type { LogLevel } from "../log.ts";
 
 /** size: how long the blob is. content: its bytes. */
 export type Need = "size" | "content";
@@ -14,6 +15,7 @@ export interface StartHydrator {
   readonly basePath: string;
   readonly objectFormat: "sha1" | "sha256";
   readonly concurrency: number;
+  readonly logLevel: LogLevel;
 }
 
 /** A mount that may ask from now on; its objects are read in `viewDir`. */
@@ -54,8 +56,21 @@ export interface StopHydrator {
   readonly kind: "stop";
 }
 
+/** How much it has to do: `load` is the answer. */
+export interface AskLoad {
+  readonly kind: "ask-load";
+  readonly id: number;
+}
+
+export interface SetLogLevel {
+  readonly kind: "log-level";
+  readonly level: LogLevel;
+}
+
 export type HydratorRequest =
   | StartHydrator
+  | AskLoad
+  | SetLogLevel
   | AttachMount
   | MoveMount
   | DetachMount
@@ -133,7 +148,21 @@ export interface Stopped {
   readonly kind: "stopped";
 }
 
+/** What it has to do. */
+export interface Load {
+  /** Objects that are waited for or come along, and are not here. */
+  readonly queued: number;
+  /** Fetches that run. */
+  readonly fetches: number;
+}
+
+export interface LoadEvent extends Load {
+  readonly kind: "load";
+  readonly id: number;
+}
+
 export type HydratorEvent =
+  | LoadEvent
   | Stopped
   | Sizes
   | SizedPacks

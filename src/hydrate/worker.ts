@@ -1,6 +1,6 @@
 /** Entry of the hydrator worker: one per store. Runs git; no ffi; its store's folder only. */
 
-import { setupLog } from "../log.ts";
+import { setLogLevel, setupLog } from "../log.ts";
 import { GitFetch } from "../git/fetch.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
@@ -45,7 +45,9 @@ async function start(request: StartHydrator): Promise<Hydrator> {
 let hydrator: Promise<Hydrator> | null = null;
 
 async function handle(request: HydratorRequest): Promise<void> {
+  if (request.kind === "log-level") return setLogLevel(request.level);
   if (request.kind === "start") {
+    setLogLevel(request.logLevel);
     hydrator = start(request);
     await hydrator;
     return;
@@ -63,6 +65,9 @@ async function handle(request: HydratorRequest): Promise<void> {
       break;
     case "want":
       running?.want(request);
+      break;
+    case "ask-load":
+      if (running !== null) emit({ kind: "load", id: request.id, ...running.load });
       break;
     case "stop":
       await running?.stop();

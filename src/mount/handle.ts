@@ -21,12 +21,15 @@ import {
   signalEventFd,
   unmountServed,
 } from "../sys/mod.ts";
+import { FuseCounters } from "../fuse/counters.ts";
 import type { BaseId } from "../git/base_id.ts";
+import { logLevel } from "../log.ts";
 import type {
   MountCommand,
   MountConfig,
   MountEvent,
   MountTree,
+  Pong,
   Rebased,
   StartMount,
   Switched,
@@ -56,7 +59,10 @@ export class MountHandle {
   readonly #eventFd: number;
   readonly #onWant: (want: MountWant) => void;
   readonly #started = Promise.withResolvers<Started>();
-  readonly #requests = new SharedArrayBuffer(8);
+  readonly #counters = new FuseCounters();
+  /** Questions without an answer yet. */
+  readonly #pings = new Map<number, (pong: Pong | null) => void>();
+  #nextPing = 1;
   readonly #closed = Promise.withResolvers<string>();
   /** While the kernel has our answer to INIT. */
   #mounted: FuseMount | null = null;
@@ -97,15 +103,30 @@ export class MountHandle {
       tree,
       eventFd: this.#eventFd,
       port: port2,
-      requests: this.#requests,
+      counters: this.#counters.buffer,
+      logLevel: logLevel(),
       notices: this.#notices.buffer,
     };
     this.#worker.postMessage(start, [port2]);
   }
 
   /** Requests of the kernel so far. */
-  get requestCount(): number {
-    return new Float64Array(this.#requests)[0] as number;
+  get counters(): Pick<FuseCounters, "awaited" | "byOp" | "byErrno"> {
+    return this.#counters;
+  }
+
+  /** What the worker's loop says; null: nothing within that time, or the mount is gone. */
+  ping(timeoutMs: number): Promise<Pong | null> {
+    if (this.#ended) return Promise.resolve(null);
+    const id = this.#nextPing++;
+    const { promise, resolve } = Promise.withResolvers<Pong | null>();
+    const timer = setTimeout(resolve, timeoutMs, null);
+    this.#pings.set(id, resolve);
+    this.send({ kind: "ping", id });
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#pings.delete(id);
+    });
   }
 
   /** Resolves when the kernel has our answer to INIT. Throws Failure. */
@@ -196,6 +217,9 @@ export class MountHandle {
       case "convert":
         this.#onWant(event);
         break;
+      case "pong":
+        this.#pings.get(event.id)?.(event);
+        break;
       case "rebased":
         this.#rebasing?.resolve(event);
         break;
@@ -265,6 +289,7 @@ export class MountHandle {
     this.#port.close();
     closeFd(this.#eventFd);
     this.#mounted = null;
+    for (const resolve of this.#pings.values()) resolve(null);
     this.#publishing?.reject(gone());
     this.#rebasing?.reject(gone());
     if (this.#switching !== null) {

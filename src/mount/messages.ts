@@ -7,6 +7,7 @@ import type { Need } from "../hydrate/messages.ts";
 import type { BaseId } from "../git/base_id.ts";
 import type { Oid } from "../git/oid.ts";
 import type { Arriving } from "../git/pack_reader.ts";
+import type { LogLevel } from "../log.ts";
 import type { FuseMount } from "../sys/mod.ts";
 
 export interface MountConfig {
@@ -57,8 +58,9 @@ export interface StartMount {
   readonly tree: MountTree | null;
   readonly eventFd: number;
   readonly port: MessagePort;
-  /** One float64: requests read so far. The worker writes, main reads; it needs no lock. */
-  readonly requests: SharedArrayBuffer;
+  /** Of FuseCounters. The worker writes, main reads. */
+  readonly counters: SharedArrayBuffer;
+  readonly logLevel: LogLevel;
   /** Of NoticeState. */
   readonly notices: SharedArrayBuffer;
 }
@@ -92,6 +94,9 @@ export type MountCommand =
   | { readonly kind: "unavailable"; readonly oid: Oid; readonly need: Need }
   /** The answer to `convert`: ids in lines, and as many float64; -1: it could not be converted. */
   | { readonly kind: "converted"; readonly ids: string; readonly sizes: ArrayBuffer }
+  /** Whether it answers, and what it has counted. */
+  | { readonly kind: "ping"; readonly id: number }
+  | { readonly kind: "log-level"; readonly level: LogLevel }
   /** What this mount waits for is on its way. */
   | { readonly kind: "progress" }
   /** This tree is to come beneath; what was imported for it has come. */
@@ -173,6 +178,14 @@ export interface Told {
   readonly failure: string | null;
 }
 
+/** What a mount worker says of itself. */
+export interface Pong {
+  /** Requests that wait for something. */
+  readonly waiting: number;
+  /** Questions of git's file monitor. */
+  readonly monitorQueries: number;
+}
+
 export type MountEvent =
   /** `fd` is for main to close should the worker die. */
   | ({ readonly kind: "mounted"; readonly protocol: string } & FuseMount)
@@ -195,6 +208,8 @@ export type MountEvent =
   | { readonly kind: "sizes"; readonly sizes: readonly (readonly [Oid, number])[] }
   /** Read in the user's git directory: to be imported, so that it stays. */
   | { readonly kind: "borrowed"; readonly oid: Oid }
+  /** The answer to `ping`. */
+  | ({ readonly kind: "pong"; readonly id: number } & Pong)
   /** The answer to `rebase`. */
   | ({ readonly kind: "rebased" } & Rebased)
   /** The answer to `switch`. The kernel does not know yet. */

@@ -8,13 +8,14 @@ import { receiveMessageOnPort } from "node:worker_threads";
 import type { MessagePort as NodeMessagePort } from "node:worker_threads";
 import { FsError } from "../errno.ts";
 import { messageOf } from "../failure.ts";
+import { FuseCounters } from "../fuse/counters.ts";
 import type { StatFs } from "../fuse/filesystem.ts";
 import { joinMessages } from "../fuse/notify.ts";
 import { type Device, Session, type SessionEnd } from "../fuse/session.ts";
 import { PackDirectory } from "../git/pack_directory.ts";
 import { PackReader } from "../git/pack_reader.ts";
 import { UserObjects } from "../git/user_objects.ts";
-import { logger, setupLog } from "../log.ts";
+import { logger, setLogLevel, setupLog } from "../log.ts";
 import { syntheticDirName } from "../monitor_names.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import { bytesOf, byteStringOfText, type HostPath, NAME_MAX_BYTES } from "../path.ts";
@@ -52,7 +53,7 @@ declare const self: {
 
 self.onmessage = ({ data }) => {
   self.onmessage = null;
-  setupLog();
+  setupLog({ level: data.logLevel });
   serve(data);
 };
 
@@ -113,7 +114,7 @@ function openTree(config: MountConfig, tree: MountTree, { log, tell, options }: 
 }
 
 /** Mounts, answers until the mount is gone, and says so. */
-function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount): void {
+function serve({ config, tree, eventFd, port, counters, ...shared }: StartMount): void {
   const tell = (event: MountEvent) => port.postMessage(event);
   const log = logger("mount").with({ repo: config.repoName });
   const soon: string[] = [];
@@ -200,6 +201,10 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
         else if (command.kind === "gate") {
           gate.state = command.state;
           session.wake(GATE_KEY);
+        } else if (command.kind === "log-level") setLogLevel(command.level);
+        else if (command.kind === "ping") {
+          const monitorQueries = served?.filesystem.monitorQueries ?? 0;
+          tell({ kind: "pong", id: command.id, waiting: session.parkedCount, monitorQueries });
         } else take(command, { session, notices, parts });
       }
       if (parts?.rebases.turn() === true) signalEventFd(eventFd);
@@ -207,7 +212,7 @@ function serve({ config, tree, eventFd, port, requests, ...shared }: StartMount)
     },
     onExpired: (key) => parts?.objects.forgetAsked(key),
     isAwaited: () => notices.isTelling,
-    requests: new Float64Array(requests),
+    counters: new FuseCounters(counters),
     onReady: (protocol) => tell({ kind: "mounted", protocol, ...mount }),
   });
   let cause: SessionEnd = "failed";
@@ -295,7 +300,7 @@ interface Parts {
 
 /** A command that is not the gate's; `parts` is null while there is only that. */
 function take(
-  command: Exclude<MountCommand, { readonly kind: "publish" | "gate" }>,
+  command: Exclude<MountCommand, { readonly kind: "publish" | "gate" | "log-level" | "ping" }>,
   { session, notices, parts }: {
     readonly session: Session;
     readonly notices: NoticeState;

@@ -78,6 +78,11 @@ export class MergedFilesystem implements Filesystem {
     return this.#view.nodes.size;
   }
 
+  /** So often git's file monitor was asked. */
+  get monitorQueries(): number {
+    return this.#view.monitor.queries;
+  }
+
   /** The session is over: what was unlinked but open, or half copied, is nobody's now. */
   close(): void {
     this.#contents.close();

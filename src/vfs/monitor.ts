@@ -148,6 +148,7 @@ export class Answer {
 export class Monitor {
   readonly settling: Settling;
   readonly #view: View;
+  #queries = 0;
   /** Node ids of what was noted since the last answer, and whose attributes that tells of. */
   readonly #written = new Set<number>();
   #writtenMax = WRITTEN_MAX;
@@ -235,6 +236,11 @@ export class Monitor {
       : joinPath(this.#pathOfRow(place.parentIno), place.name);
   }
 
+  /** So often it was asked. */
+  get queries(): number {
+    return this.#queries;
+  }
+
   /** What changed since a token; without bytes when it has to wait. Throws Parked. */
   ask(token: string): Answer {
     const answer = new Answer(token, this.settling.count);
@@ -254,6 +260,7 @@ export class Monitor {
    * fsmonitor-watchman): the token, a NUL, and paths with a NUL behind each. Throws Parked.
    */
   #answer(token: string): Uint8Array<ArrayBuffer> {
+    this.#queries++;
     const paths = this.changedSince(token);
     const next = this.#journal.issue(this.settling.heldAt) + (paths === null ? UNREAD : "");
     // They are noted again from here on.

@@ -1,5 +1,6 @@
 /** A session between a fake device and any file system. */
 
+import { FuseCounters } from "../../src/fuse/counters.ts";
 import { type Filesystem, Parked } from "../../src/fuse/filesystem.ts";
 import { Session, type SessionEnd } from "../../src/fuse/session.ts";
 import { FakeDevice } from "./fake_device.ts";
@@ -22,7 +23,7 @@ export class SessionHarness {
   /** device.readCount at each drain. */
   readonly drains: number[] = [];
   readonly session: Session;
-  readonly requests = new Float64Array(1);
+  readonly counters = new FuseCounters();
   /** The time, in milliseconds. */
   clock = 0;
   /** A notifier waits for the kernel. */
@@ -41,7 +42,7 @@ export class SessionHarness {
       },
       isAwaited: () => this.isAwaited,
       onReady: (protocol) => this.ready.push(protocol),
-      requests: this.requests,
+      counters: this.counters,
       now: () => this.clock,
     });
     if (options.init !== false) this.device.push(initRequest(INIT_UNIQUE, 45));

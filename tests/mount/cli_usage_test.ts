@@ -18,7 +18,13 @@ const VERBS = [
   "fetch",
   "set-refresh",
   "daemon",
+  "shutdown",
+  "events",
+  "logs",
+  "log-level",
   "demo",
+  "completion",
+  "man",
 ];
 
 Deno.test("help and version", async () => {

@@ -471,17 +471,20 @@ Deno.test("commands get a turn at least every 64 requests", () => {
     assert.ok(between <= 64, `${between} requests without a drain`);
   }
   assert.equal(counts.at(-1), 1001);
-  assert.deepEqual([...harness.requests], [1001]);
+  assert.equal(harness.counters.awaited, 1001);
 });
 
-Deno.test("what wants no reply is not counted", () => {
+Deno.test("what wants no reply is not counted as awaited, but by its opcode", () => {
   const harness = new SessionHarness(new FakeFilesystem({ getattr: () => ATTRIBUTES }));
   harness.device.push(getattrRequest(1, 1));
   harness.device.push(request({ opcode: OP.FORGET, unique: 2 }, new Array(8).fill(0)));
   harness.device.push(request({ opcode: OP.BATCH_FORGET, unique: 3 }, new Array(8).fill(0)));
   harness.device.push(interruptRequest(4, 1));
   harness.run();
-  assert.deepEqual([...harness.requests], [2]);
+  assert.equal(harness.counters.awaited, 2);
+  const counts = { FORGET: 1, GETATTR: 1, INIT: 1, INTERRUPT: 1, BATCH_FORGET: 1 };
+  assert.deepEqual(Object.fromEntries(harness.counters.byOp()), counts);
+  assert.deepEqual([...harness.counters.byErrno()], []);
 });
 
 Deno.test("500 parked reads do not stop a local one, and all are answered in the end", () => {
@@ -547,4 +550,19 @@ Deno.test("ENOSYS of a file system is EIO and a line in the log: the kernel woul
   harness.run();
   assert.deepEqual(harness.device.repliesTo(1).map(({ error }) => error), kinds.map(() => EIO));
   assert.deepEqual(harness.log.map(({ fields }) => fields["op"]).sort(), kinds.sort());
+});
+
+Deno.test("errors are counted by number, once each, also of requests that give up waiting", () => {
+  const filesystem = new FakeFilesystem({
+    getattr: (nodeid) => {
+      if (nodeid === 2) park("size:2");
+      throw new FsError(nodeid === 3 ? ERRNO.ENOENT : ERRNO.ENOSPC);
+    },
+  });
+  const harness = new SessionHarness(filesystem);
+  harness.device.push(getattrRequest(1, 2), getattrRequest(2, 3), getattrRequest(3, 3));
+  harness.device.push(getattrRequest(4, 4), interruptRequest(5, 1));
+  harness.run();
+  const errors = Object.fromEntries(harness.counters.byErrno());
+  assert.deepEqual(errors, { ENOENT: 2, EINTR: 1, ENOSPC: 1 });
 });
