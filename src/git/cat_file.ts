@@ -245,3 +245,10 @@ export class CollectingSink implements ObjectSink {
     this.#at += bytes.length;
   }
 }
+
+/** Of several for the same, the one that is asked for least. */
+export function leastBusy(readers: readonly CatFile[]): CatFile {
+  let best = readers[0] as CatFile;
+  for (const reader of readers) if (reader.queued < best.queued) best = reader;
+  return best;
+}

@@ -246,6 +246,13 @@ export function isTransient(failure: unknown): boolean {
   return failure instanceof Failure && gitCauseOf(failure.cause) === "network";
 }
 
+/** Whether another form of the request may fare better: not when nobody answers. */
+export function isWorthAnotherForm(error: unknown, signal: AbortSignal | undefined): boolean {
+  if (signal?.aborted === true) return false;
+  const { kind } = gitFailure("fetch", error);
+  return kind !== "network" && kind !== "authentication";
+}
+
 /** git's own line that says most, without its prefix. */
 function lastWords(error: GitError): string {
   const lines = error.stderr.split("\n").filter((line) => line !== "" && !/^warning:/.test(line));

@@ -21,8 +21,8 @@
 
 import { LRUCache } from "lru-cache";
 import { Failure, messageOf } from "../failure.ts";
-import { CatFile, type ObjectInfo } from "../git/cat_file.ts";
-import { gitFailure } from "../git/errors.ts";
+import { CatFile, leastBusy, type ObjectInfo } from "../git/cat_file.ts";
+import { gitFailure, isWorthAnotherForm } from "../git/errors.ts";
 import type { Fetched, FetchOptions, ObjectSource } from "../git/fetch.ts";
 import type { ObjectFormat, Oid } from "../git/oid.ts";
 import { type PackReader, sizesOf } from "../git/pack_reader.ts";
@@ -417,7 +417,7 @@ export class Hydrator {
       // Lookahead may ask for what a full disk has no room for; who waits asked for less.
       const waited = [...batch.misses.values()].filter(({ waiters }) => waiters.length > 0);
       const fewer = waited.length > 0 && waited.length < batch.misses.size;
-      if (fewer && isWorthAnotherTry(error, options.signal)) {
+      if (fewer && isWorthAnotherForm(error, options.signal)) {
         try {
           take(await source.fetchBlobs(waited.map(({ oid }) => oid), options));
         } catch (again) {
@@ -488,7 +488,7 @@ export class Hydrator {
       try {
         take(await source.fetchCommit(whole, options));
       } catch (error) {
-        if (!isWorthAnotherTry(error, options.signal)) throw error;
+        if (!isWorthAnotherForm(error, options.signal)) throw error;
         // The commit may be gone from the remote while its blobs are not.
         whole = null;
       }
@@ -594,17 +594,4 @@ export class Hydrator {
   #unavailable(oid: Oid, { mount, need }: Waiter, cause: string): void {
     this.#options.emit({ kind: "unavailable", mountId: mount.id, oid, need, cause }, []);
   }
-}
-
-/** Whether another form of the request may fare better: not when nobody answers. */
-function isWorthAnotherTry(error: unknown, signal: AbortSignal | undefined): boolean {
-  if (signal?.aborted === true) return false;
-  const { kind } = gitFailure("fetch", error);
-  return kind !== "network" && kind !== "authentication";
-}
-
-function leastBusy(readers: readonly CatFile[]): CatFile {
-  let best = readers[0] as CatFile;
-  for (const reader of readers) if (reader.queued < best.queued) best = reader;
-  return best;
 }
