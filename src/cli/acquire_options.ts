@@ -2,11 +2,12 @@
 
 import { type Command, Option } from "commander";
 import { checkMountRights } from "../daemon/preflight.ts";
+import { Failure } from "../failure.ts";
 import { remoteWithoutCredentials } from "../git/remote_url.ts";
 import { registerSecretsOf } from "../redact.ts";
 import type { Oid } from "../git/oid.ts";
 import { checkBranch, checkDepth, checkName, checkRequiredCommit } from "../repo/checks.ts";
-import { remoteForDaemon } from "./host_paths.ts";
+import { hostPath, remoteForDaemon } from "./host_paths.ts";
 import {
   addJsonOption,
   addOwnerOptions,
@@ -26,6 +27,10 @@ export interface AcquireOptions extends OwnerOptions, JsonOption {
   readonly refresh?: Interval;
   readonly depth?: number;
   readonly xattr?: true;
+  readonly gitDir?: string;
+  readonly preparedGitdir?: boolean;
+  readonly fetchRef?: string;
+  readonly singleBranch?: true;
 }
 
 export function addAcquireOptions(command: Command): Command {
@@ -39,13 +44,17 @@ export function addAcquireOptions(command: Command): Command {
       "how often the remote is asked: 30s, 5m, ... or never",
       interval,
     )
+    .option("--single-branch", "follow this branch only, and the tags that lead to its commits")
+    .option("--git-dir <dir>", "where the git directory is to lie (default: in the state root)")
+    .option("--prepared-gitdir", "--git-dir is there, made by git init, and has a remote")
+    .option("--fetch-ref <ref>", "the same as --ref")
     .option("--xattr", "keep extended attributes; each write is dearer with them");
   return addJsonOption(addOwnerOptions(command));
 }
 
-export interface AcquireParams {
+export interface AcquireParams<R extends string | null> {
   /** As the daemon can use it; may hold credentials. */
-  readonly remote: string;
+  readonly remote: R;
   readonly branch: string | null;
   readonly depth: number | null;
   readonly requiredCommit: Oid | null;
@@ -54,28 +63,62 @@ export interface AcquireParams {
   readonly uid: number;
   readonly gid: number;
   readonly xattrs: boolean;
+  readonly gitDir: string | null;
+  readonly preparedGitDir: boolean;
+  readonly singleBranch: boolean;
 }
 
-/** All that can be known to be wrong before a daemon is started for it. Throws Failure. */
-export function acquireParams(url: string, options: AcquireOptions): AcquireParams {
-  registerSecretsOf(url);
-  const remote = remoteForDaemon(url);
-  const shown = remoteWithoutCredentials(remote);
-  const { name, branch = options.ref, depth } = options;
+/**
+ * All that can be known to be wrong before a daemon is started for it. Null: a prepared git
+ * directory says what the remote is. Throws Failure.
+ */
+export function acquireParams<R extends string | null>(
+  url: R,
+  options: AcquireOptions,
+): AcquireParams<R> {
+  if (url !== null) registerSecretsOf(url);
+  const remote = url === null ? url : remoteForDaemon(url);
+  const shown = remote === null ? undefined : remoteWithoutCredentials(remote);
+  const { name, depth } = options;
+  const branch = sourceFrom(options);
   if (name !== undefined) checkName(name);
-  if (branch !== undefined) checkBranch(branch);
+  if (branch !== null) checkBranch(branch);
   if (depth !== undefined) checkDepth(depth);
   const requiredCommit = options.requireCommit?.toLowerCase() ?? null;
   if (requiredCommit !== null) checkRequiredCommit(requiredCommit);
   const owner = ownerFrom(options);
   checkMountRights(shown);
   return {
-    remote,
-    branch: branch ?? null,
+    remote: remote as R,
+    branch,
     depth: depth ?? null,
     requiredCommit: requiredCommit as Oid | null,
     ...(options.refresh === undefined ? {} : { refreshSeconds: options.refresh.seconds }),
     ...owner,
     xattrs: options.xattr ?? false,
+    ...gitDirFrom(options),
+    singleBranch: options.singleBranch ?? false,
+  };
+}
+
+/** Two names of the same thing. Throws Failure (usage). */
+function sourceFrom({ branch, ref = branch, fetchRef }: AcquireOptions): string | null {
+  if (ref === undefined || fetchRef === undefined) return ref ?? fetchRef ?? null;
+  const short = (name: string) => name.replace(/^refs\/heads\//, "");
+  if (short(ref) === short(fetchRef)) return ref;
+  throw new Failure("usage", `Cannot mount both ${ref} and ${fetchRef}: give --ref or --fetch-ref`);
+}
+
+/** Throws Failure (usage). */
+function gitDirFrom({ gitDir, preparedGitdir = false, requireCommit }: AcquireOptions) {
+  if (preparedGitdir && gitDir === undefined) {
+    throw new Failure("usage", "Cannot use --prepared-gitdir alone: give its path with --git-dir");
+  }
+  if (preparedGitdir && requireCommit !== undefined) {
+    throw new Failure("usage", "Cannot use --prepared-gitdir and --require-commit together");
+  }
+  return {
+    gitDir: gitDir === undefined ? null : hostPath(gitDir),
+    preparedGitDir: preparedGitdir,
   };
 }

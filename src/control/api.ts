@@ -41,6 +41,12 @@ const SourceParams = {
   requiredCommit: v.nullable(v.pipe(text, v.check(isOid), v.transform((oid) => oid as Oid))),
   /** How often the remote is asked for new refs; null: never. Absent: it was not said. */
   refreshSeconds: v.optional(v.nullable(refreshSeconds)),
+  /** Where the user's git directory is to lie; null: below the state root. */
+  gitDir: v.optional(v.nullable(absolute), null),
+  /** It is there, has a remote and nothing else, and is to be prepared. */
+  preparedGitDir: v.optional(v.boolean(), false),
+  /** Nothing but the source, and the tags that lead to its commits. */
+  singleBranch: v.optional(v.boolean(), false),
 };
 
 const MountParams = v.strictObject({
@@ -62,7 +68,8 @@ const MountParams = v.strictObject({
 });
 
 const AddRepoParams = v.strictObject({
-  remote: text,
+  /** May hold credentials: it is never logged. Null: what a prepared git directory says. */
+  remote: nullableText,
   name: text,
   branch: nullableText,
   depth: v.nullable(whole),

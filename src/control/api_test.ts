@@ -13,6 +13,9 @@ const MOUNT = {
   gid: 0,
   xattrs: false,
   requiredCommit: null,
+  gitDir: null,
+  preparedGitDir: false,
+  singleBranch: false,
   ownerGiven: false,
   wait: "tree",
 };

@@ -2,6 +2,7 @@
 
 import type { Params } from "../control/api.ts";
 import { Failure } from "../failure.ts";
+import type { HostPath } from "../path.ts";
 import { DEFAULT_REFRESH_SECONDS, type RepoRecord } from "../repo/types.ts";
 
 /** In the order of their names. */
@@ -12,6 +13,7 @@ export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
 /** What both verbs say of what is to be acquired. */
 export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
   const { branch, depth, requiredCommit, uid, gid, xattrs } = params;
+  const { preparedGitDir, singleBranch } = params;
   const { refreshSeconds: remoteRefreshSeconds = DEFAULT_REFRESH_SECONDS } = params;
   return {
     branch,
@@ -21,6 +23,9 @@ export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
     uid,
     gid,
     xattrs,
+    gitDir: params.gitDir as HostPath | null,
+    preparedGitDir,
+    singleBranch,
   };
 }
 
@@ -47,6 +52,16 @@ export function refuseOther(record: RepoRecord, params: Params<"mount">, url: st
   if (requiredCommit !== null && requiredCommit !== record.requiredCommitOid) {
     const what = record.requiredCommitOid ?? "no required commit";
     throw fail(`"${record.name}" with ${what} is registered there`);
+  }
+  if (params.gitDir !== null && params.gitDir !== record.gitDir) {
+    const where = record.gitDir ?? "in its usual place";
+    throw fail(`"${record.name}" with its git directory ${where} is registered there`);
+  }
+  if (params.preparedGitDir && !record.preparedGitDir) {
+    throw fail(`"${record.name}" with a git directory of its own is registered there`);
+  }
+  if (params.singleBranch && !record.singleBranch) {
+    throw fail(`"${record.name}" with all branches is registered there`);
   }
   if (params.xattrs && !record.xattrs) {
     throw fail(`"${record.name}" is registered there without extended attributes`);

@@ -13,6 +13,7 @@ import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { acquire, type AcquireRequest, newRepoId } from "../repo/acquire.ts";
 import { checkMountPoint, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import { checkGitDir, isOwnGitfile } from "../repo/git_dir.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
@@ -72,11 +73,8 @@ export class Acquiring {
 
   /** Makes, registers and mounts a repository; a failure of any of these leaves nothing. */
   async acquire(request: AcquireRequest, context: Context): Promise<RepoRecord> {
-    const wanted = await checkMountPoint(request.mountPoint, {
-      records: [...this.#registry.all(), ...this.#registry.preparations.all()],
-      isWritable,
-    });
     const { live } = this.#options;
+    const wanted = await checkPlaces(request, this.#options);
     const { url } = parseRemote(request.url);
     const storeId = storeIdOf(url, request.depth);
     const id = newRepoId();
@@ -87,7 +85,7 @@ export class Acquiring {
     };
     try {
       return await this.#acquireAndMount(
-        { ...request, mountPoint: wanted.path },
+        { ...request, ...wanted },
         id,
         context,
         onAsked,
@@ -146,6 +144,21 @@ export class Acquiring {
     await this.#options.live?.mounts.unmount(record.id, { lazy: true });
     throw signal.reason;
   }
+}
+
+/** Mount point and git directory of what is to be acquired, as they are kept. Throws Failure. */
+export async function checkPlaces(
+  request: AcquireRequest,
+  { layout, registry }: { readonly layout: Layout; readonly registry: Registry },
+): Promise<Pick<AcquireRequest, "mountPoint" | "gitDir">> {
+  const records = [...registry.all(), ...registry.preparations.all()];
+  const gitDir = await checkGitDir(request, { layout, records });
+  const { path: mountPoint } = await checkMountPoint(request.mountPoint, {
+    records,
+    isWritable,
+    isOwnGitfile: isOwnGitfile({ ...request, id: "", gitDir }, layout),
+  });
+  return { mountPoint, gitDir };
 }
 
 /** Makes what is missing of its mount point: ours to remove later. Returns what was made. */

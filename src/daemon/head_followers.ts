@@ -25,11 +25,12 @@ import type { BaseId } from "../git/base_id.ts";
 import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
+import type { HostPath } from "../path.ts";
 import type { Rebased } from "../mount/messages.ts";
 import { type Root, rootOfNext } from "../repo/conversion.ts";
 import { folderStamp, indexStamp, isBusy, isTelling } from "../repo/head.ts";
 import type { Layout } from "../repo/layout.ts";
-import { userGitDirOf } from "../repo/owner.ts";
+import { ownerOf, userGitDirOf, userGitDirPath } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 
@@ -39,8 +40,9 @@ const QUIET_MS = 30;
 const LATE_MS = 500;
 /** Whoever waited for the tree looks at it now. */
 const FIRST_MS = 500;
-/** Where the system has no watch to give. */
+/** Where the system has no watch to give, or it is not to be asked for one. */
 const POLL_MS = 3_000;
+const POLL_ELSEWHERE_MS = 1_000;
 /** So long `settle` waits. */
 const SETTLE_MS = 3_000;
 
@@ -125,20 +127,39 @@ class HeadFollower {
     clearTimeout(timer);
   }
 
-  /** The directory itself, and nothing below it: what is there may be a link to anywhere. */
+  /**
+   * The directory itself, and nothing below it: what is there may be a link to anywhere. So may one
+   * be that lies where another user wants it, and to be given a watch holds this thread.
+   */
   #watch(): void {
-    const { userGitDir } = this.#options.layout.repo(this.#repoId);
+    const { registry, layout } = this.#options;
+    const record = registry.byId(this.#repoId);
+    if (record === null) return;
+    const gitDir = userGitDirPath(record, layout);
+    if (record.gitDir !== null && ownerOf(record) !== null) {
+      this.#watchByLooking(gitDir, POLL_ELSEWHERE_MS);
+      return;
+    }
     try {
-      this.#watcher = Deno.watchFs(userGitDir, { recursive: false });
+      this.#watcher = Deno.watchFs(gitDir, { recursive: false });
       this.#read(this.#watcher);
     } catch {
-      let before = folderStamp(userGitDir);
-      this.#poll = setInterval(() => {
-        const now = folderStamp(userGitDir);
-        if (now !== before) this.#notice();
-        before = now;
-      }, POLL_MS);
+      this.#watchByLooking(gitDir, POLL_MS);
     }
+  }
+
+  #watchByLooking(gitDir: HostPath, intervalMs: number): void {
+    let before = folderStamp(gitDir);
+    let isLooking = false;
+    this.#poll = setInterval(async () => {
+      if (isLooking) return;
+      isLooking = true;
+      const now = folderStamp(gitDir);
+      const isNew = await now !== await before;
+      before = now;
+      isLooking = false;
+      if (isNew && !this.#stopping.signal.aborted) this.#notice();
+    }, intervalMs);
   }
 
   async #read(watcher: Deno.FsWatcher): Promise<void> {
@@ -193,11 +214,13 @@ class HeadFollower {
   async #follow(record: RepoRecord): Promise<void> {
     const { layout, registry, mounts } = this.#options;
     const { id, objectFormat, baseTreeOid: from } = record;
-    const { userGitDir, viewDir } = layout.repo(id);
-    if (isBusy(userGitDir)) return;
-    const index = indexStamp(userGitDir);
+    const { viewDir } = layout.repo(id);
+    const dir = userGitDirOf(record, layout);
+    const gitDir = userGitDirPath(record, layout);
+    if (await isBusy(gitDir)) return;
+    const index = await indexStamp(gitDir);
     const { signal } = this.#stopping;
-    const source = { dir: userGitDirOf(record, layout), viewDir, objectFormat, signal };
+    const source = { dir, viewDir, objectFormat, signal };
     const head = await readHeadTree(source);
     if (head === null) return;
     const { commitOid, treeOid: to } = head;

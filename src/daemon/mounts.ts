@@ -17,6 +17,7 @@ import type { MountCommand, MountTree, Rebased, Switched } from "../mount/messag
 import type { HostPath } from "../path.ts";
 import { Converter, forgetOtherBoots } from "../repo/converter.ts";
 import type { Layout } from "../repo/layout.ts";
+import { userGitDirPath } from "../repo/owner.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts, effectiveUid } from "../sys/mod.ts";
@@ -213,7 +214,7 @@ export class Mounts {
     onWant: (want: MountWant) => void,
   ): MountHandle {
     const { layout } = this.#options;
-    const { overlayDir, convertedDir, contextsPath, viewDir, userGitDir } = layout.repo(repo.id);
+    const { overlayDir, convertedDir, contextsPath, viewDir } = layout.repo(repo.id);
     const store = layout.store(storeId);
     // Of a daemon that was killed: nobody answers there any more.
     detachOurMounts(new Set([repo.mountPoint]));
@@ -234,7 +235,7 @@ export class Mounts {
       uid: repo.uid,
       gid: repo.gid,
       allowOther: effectiveUid() === 0,
-      userGitDir,
+      userGitDir: userGitDirPath(repo, layout),
       stateRoot: layout.stateRoot,
     };
     return new MountHandle(config, tree, worker, onWant);

@@ -153,6 +153,7 @@ export class PreparationTasks {
 function requestOf(preparation: Preparation) {
   const { name, remote: url, branch, depth, requiredCommitOid, mountPoint } = preparation;
   const { uid, gid, xattrs, remoteRefreshSeconds } = preparation;
+  const { gitDir, preparedGitDir, singleBranch } = preparation;
   return {
     name,
     url,
@@ -164,6 +165,9 @@ function requestOf(preparation: Preparation) {
     uid,
     gid,
     xattrs,
+    gitDir,
+    preparedGitDir,
+    singleBranch,
   };
 }
 

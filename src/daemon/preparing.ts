@@ -17,9 +17,9 @@ import type { MountResult, RepoStatus, RepoSummary, Result, Selector } from "../
 import type { Context } from "../control/server.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { logger } from "../log.ts";
-import type { HostPath } from "../path.ts";
 import { type AcquireRequest, checkSourceRequest, newRepoId } from "../repo/acquire.ts";
 import { checkMountPoint, lastFolders, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import { isOwnGitfile } from "../repo/git_dir.ts";
 import { intervalText } from "../repo/interval.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
@@ -27,6 +27,7 @@ import type { Preparation } from "../repo/preparations.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
+import { checkPlaces } from "./acquiring.ts";
 import { PreparationTasks, storeIdOfPreparation } from "./preparation_tasks.ts";
 
 /** What it needs of `Mounts`. */
@@ -90,11 +91,8 @@ export class Preparing {
           "be kept; use a git credential helper",
       );
     }
-    const { path } = await checkMountPoint(request.mountPoint, {
-      records: [...registry.all(), ...registry.preparations.all()],
-      isWritable,
-    });
-    const preparation = preparationOf(request, remote.url, path);
+    const places = await checkPlaces(request, this.#options);
+    const preparation = preparationOf({ ...request, ...places }, remote.url);
     registry.insertPreparation(preparation);
     try {
       if (mounts !== null) await this.#mount(preparation);
@@ -190,11 +188,15 @@ export class Preparing {
 
   /** A placeholder, as far as this process may mount. Throws Failure. */
   async #mount(preparation: Preparation): Promise<void> {
-    const { registry, mounts } = this.#options;
+    const { layout, registry, mounts } = this.#options;
     const { id, mountPoint, name: repo } = preparation;
     if (mounts === null) return;
-    const records = [...registry.all(), ...registry.preparations.all()];
-    await checkMountPoint(mountPoint, { records, own: id, isWritable });
+    await checkMountPoint(mountPoint, {
+      records: [...registry.all(), ...registry.preparations.all()],
+      own: id,
+      isWritable,
+      isOwnGitfile: isOwnGitfile(preparation, layout),
+    });
     const made = await makeMountPoint(mountPoint, ownerOf(preparation));
     try {
       await mounts.mountPlaceholder(preparation, storeIdOfPreparation(preparation));
@@ -276,9 +278,9 @@ function stateOf(error: string | null): "preparing" | "failed" {
 function preparationOf(
   request: AcquireRequest,
   remote: string,
-  mountPoint: HostPath,
 ): Preparation {
-  const { name, branch, depth, requiredCommitOid, uid, gid, xattrs } = request;
+  const { name, branch, depth, requiredCommitOid, mountPoint, uid, gid, xattrs } = request;
+  const { gitDir, preparedGitDir, singleBranch } = request;
   return {
     id: newRepoId(),
     name,
@@ -291,6 +293,9 @@ function preparationOf(
     uid,
     gid,
     xattrs,
+    gitDir,
+    preparedGitDir,
+    singleBranch,
     remoteRefreshSeconds: request.remoteRefreshSeconds,
     wanted: "mounted",
     askedAt: new Date().toISOString(),

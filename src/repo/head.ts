@@ -1,6 +1,7 @@
 /**
- * Looks at where the user's git is, without touching what is not ours: the git directory itself is
- * where we made it, and its entries are looked at by lstat(2) only, so a link there leads nowhere.
+ * Looks at where the user's git is, without touching what is not ours: the git directory's entries
+ * are looked at by lstat(2) only, so a link there leads nowhere. One that lies elsewhere may be a
+ * link itself, to where lstat(2) waits for ever: no thread that others need ever waits for it.
  */
 
 import type { HostPath } from "../path.ts";
@@ -19,23 +20,24 @@ export function isTelling(name: string): boolean {
 }
 
 /** git is in the middle of something. */
-export function isBusy(gitDir: HostPath): boolean {
-  return BUSY.some((name) => stampOf(`${gitDir}/${name}`) !== null);
+export async function isBusy(gitDir: HostPath): Promise<boolean> {
+  const stamps = await Promise.all(BUSY.map((name) => stampOf(`${gitDir}/${name}`)));
+  return stamps.some((stamp) => stamp !== null);
 }
 
 /** Another one after each change of the index; null: there is none. */
-export function indexStamp(gitDir: HostPath): string | null {
-  return stampOf(`${gitDir}/index`);
+export async function indexStamp(gitDir: HostPath): Promise<string | null> {
+  return await stampOf(`${gitDir}/index`);
 }
 
 /** Another one whenever an entry comes, goes or is replaced; null: the directory is gone. */
-export function folderStamp(gitDir: HostPath): string | null {
-  return stampOf(gitDir);
+export async function folderStamp(gitDir: HostPath): Promise<string | null> {
+  return await stampOf(gitDir);
 }
 
-function stampOf(path: string): string | null {
+async function stampOf(path: string): Promise<string | null> {
   try {
-    const { ino, size, mtime, ctime } = Deno.lstatSync(path);
+    const { ino, size, mtime, ctime } = await Deno.lstat(path);
     return `${ino} ${size} ${mtime?.getTime()} ${ctime?.getTime()}`;
   } catch {
     return null;

@@ -17,6 +17,7 @@
 import type { Database } from "../db/mod.ts";
 import type { Oid } from "../git/oid.ts";
 import type { HostPath } from "../path.ts";
+import { objectOf, valuesOf } from "./rows.ts";
 import type { RepoRecord } from "./types.ts";
 
 export interface Preparation {
@@ -32,6 +33,9 @@ export interface Preparation {
   readonly uid: number;
   readonly gid: number;
   readonly xattrs: boolean;
+  readonly gitDir: HostPath | null;
+  readonly preparedGitDir: boolean;
+  readonly singleBranch: boolean;
   readonly remoteRefreshSeconds: number | null;
   readonly wanted: RepoRecord["wanted"];
   /** ISO 8601 UTC. */
@@ -59,6 +63,9 @@ const COLUMNS = [
   "uid",
   "gid",
   "xattrs",
+  "gitDir",
+  "preparedGitDir",
+  "singleBranch",
   "remoteRefreshSeconds",
   "wanted",
   "askedAt",
@@ -76,9 +83,7 @@ export class PreparationTable {
 
   /** Throws what SQLite says when the name or the mount point is another's. */
   insert(preparation: Preparation): void {
-    const values = COLUMNS.map((column) =>
-      column === "xattrs" ? Number(preparation[column]) : preparation[column]
-    );
+    const values = valuesOf(preparation, COLUMNS);
     this.#db.prepare(
       `INSERT INTO preparations (${COLUMNS.join(", ")}) VALUES (${COLUMNS.map(() => "?").join()})`,
     ).run(...values);
@@ -108,7 +113,5 @@ export class PreparationTable {
 }
 
 function preparationOf(row: Record<string, unknown>): Preparation {
-  return Object.fromEntries(
-    COLUMNS.map((column) => [column, column === "xattrs" ? row[column] === 1 : row[column]]),
-  ) as unknown as Preparation;
+  return objectOf(row, COLUMNS) as unknown as Preparation;
 }

@@ -19,6 +19,7 @@ import {
 import { Failure, messageOf } from "../failure.ts";
 import type { Layout, StoreLayout } from "./layout.ts";
 import { type Preparation, PreparationTable } from "./preparations.ts";
+import { objectOf, valuesOf } from "./rows.ts";
 import { REGISTRY_MIGRATIONS } from "./schema.ts";
 import type { RepoRecord } from "./types.ts";
 
@@ -72,6 +73,9 @@ const COLUMNS = [
   "uid",
   "gid",
   "xattrs",
+  "gitDir",
+  "preparedGitDir",
+  "singleBranch",
   "wanted",
   "history",
   "acquiredAt",
@@ -95,10 +99,7 @@ export class Registry implements Disposable {
    * mount point is taken.
    */
   insert(record: RepoRecord): void {
-    // SQLite has no booleans.
-    const values = COLUMNS.map((column) =>
-      column === "xattrs" ? Number(record[column]) : record[column]
-    );
+    const values = valuesOf(record, COLUMNS);
     try {
       transaction(this.#db, () => {
         this.preparations.remove(record.id);
@@ -243,9 +244,7 @@ export function hydratedOf(store: StoreLayout): { blobs: number; sizeBytes: numb
 type Row = Record<string, unknown>;
 
 function recordOf(row: Row): RepoRecord {
-  return Object.fromEntries(
-    COLUMNS.map((column) => [column, column === "xattrs" ? row[column] === 1 : row[column]]),
-  ) as unknown as RepoRecord;
+  return objectOf(row, COLUMNS) as unknown as RepoRecord;
 }
 
 type Named = Pick<RepoRecord, "name" | "mountPoint">;

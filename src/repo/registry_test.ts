@@ -33,6 +33,9 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     uid: 0,
     gid: 0,
     xattrs: false,
+    gitDir: null,
+    preparedGitDir: false,
+    singleBranch: false,
     wanted: "mounted",
     history: "fetching",
     acquiredAt: "2024-01-01T00:00:00.000Z",
@@ -99,6 +102,9 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       baseConversion: _______,
       sourceRef: ________,
       requiredCommitOid: _________,
+      gitDir: __________,
+      preparedGitDir: ___________,
+      singleBranch: ____________,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });

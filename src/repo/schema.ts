@@ -55,4 +55,10 @@ export const REGISTRY_MIGRATIONS = [
      askedAt TEXT NOT NULL,
      error TEXT
    ) STRICT;`,
+  `ALTER TABLE repos ADD COLUMN gitDir TEXT;
+   ALTER TABLE repos ADD COLUMN preparedGitDir INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE repos ADD COLUMN singleBranch INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE preparations ADD COLUMN gitDir TEXT;
+   ALTER TABLE preparations ADD COLUMN preparedGitDir INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE preparations ADD COLUMN singleBranch INTEGER NOT NULL DEFAULT 0;`,
 ] as const;

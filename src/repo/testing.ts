@@ -108,6 +108,9 @@ class TestGround implements Ground {
       uid: Deno.uid() as number,
       gid: Deno.gid() as number,
       xattrs: false,
+      gitDir: null,
+      preparedGitDir: false,
+      singleBranch: false,
       ...request,
     }, {
       layout: this.layout,

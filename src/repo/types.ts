@@ -46,6 +46,12 @@ export interface RepoRecord {
   readonly gid: number;
   /** Keep extended attributes. */
   readonly xattrs: boolean;
+  /** Where the user's git directory lies; null: below the state root. */
+  readonly gitDir: HostPath | null;
+  /** It was there before, and was prepared. */
+  readonly preparedGitDir: boolean;
+  /** Of the remote, only `sourceRef` is followed, and the tags that lead to its commits. */
+  readonly singleBranch: boolean;
   /** Whether a daemon start mounts it. */
   readonly wanted: "mounted" | "unmounted";
   readonly history: "fetching" | "full" | "shallow";
