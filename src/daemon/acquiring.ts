@@ -76,7 +76,7 @@ export class Acquiring {
     const { live } = this.#options;
     const wanted = await checkPlaces(request, this.#options);
     const { url } = parseRemote(request.url);
-    const storeId = storeIdOf(url, request.depth);
+    const storeId = storeIdOf(url, request);
     const id = newRepoId();
     const letGo: (() => void)[] = [];
     const onAsked = () => {

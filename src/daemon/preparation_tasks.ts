@@ -172,6 +172,6 @@ function requestOf(preparation: Preparation) {
 }
 
 /** Where its objects will be. */
-export function storeIdOfPreparation({ remote, depth }: Preparation): string {
-  return storeIdOf(remote, depth);
+export function storeIdOfPreparation(preparation: Preparation): string {
+  return storeIdOf(preparation.remote, preparation);
 }

@@ -225,6 +225,13 @@ export function userConfig(options: NewUserGitDir): ConfigEntry[] {
 /** For `fetchRefspec`: all branches. */
 export const ALL_BRANCHES = "+refs/heads/*:refs/remotes/origin/*";
 
+/** The same for one, as `git clone --single-branch` (clone.c, write_refspec_config). */
+export function singleRefspec(sourceRef: string): string | null {
+  if (sourceRef.startsWith("refs/tags/")) return `+${sourceRef}:${sourceRef}`;
+  if (!sourceRef.startsWith("refs/heads/")) return null;
+  return `+${sourceRef}:${sourceRef.replace("refs/heads/", "refs/remotes/origin/")}`;
+}
+
 /** Tracking refs and tags of what the store has, in one file however many there are. */
 async function writePackedRefs(gitDir: string, options: NewUserGitDir): Promise<void> {
   const mirror = new Map(options.mirror);

@@ -44,6 +44,7 @@ import {
   ALL_BRANCHES,
   createUserGitDir,
   type NewUserGitDir,
+  singleRefspec,
   userConfig,
 } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
@@ -62,6 +63,7 @@ import {
 import { freshGitDirOf, placeGitDir, takeAwayGitDir } from "./git_dir.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
+import { refsFor } from "./publish.ts";
 import { readConversionConfig, rootOfIndex, type RootOptions } from "./conversion.ts";
 import { ownerOf, ownersGitOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
@@ -180,7 +182,7 @@ async function acquireInTime(
     options,
     id,
     remote,
-    storeId: storeIdOf(remote.url, request.depth),
+    storeId: storeIdOf(remote.url, request),
     credentials: remote.credentials === null || remote.origin === null
       ? null
       : { origin: remote.origin, path: layout.repo(id).credentialsPath },
@@ -329,6 +331,7 @@ async function fetchStore(job: Job): Promise<StoreState> {
         credentials: job.credentials,
         branch: job.request.branch,
         depth: job.request.depth,
+        singleBranch: job.request.singleBranch,
         storeDir: store.dir,
         gitDir: store.gitDir,
         mayDeepen: history !== null,
@@ -488,7 +491,8 @@ async function makeRepo(
   base: Promise<Base>,
 ): Promise<MadeRepo> {
   const { layout } = job.options;
-  const { uid, gid } = job.request;
+  const { uid, gid, singleBranch } = job.request;
+  const sourceRef = sourceRefOf(job.request, state);
   const store = layout.store(job.storeId);
   const repo = layout.repo(job.id);
   job.undo.push(() => removeTree(repo.dir), () => removeTree(repo.userGitDir));
@@ -506,7 +510,7 @@ async function makeRepo(
     stat: async () => baseStat({ timeSeconds: (await base).timeSeconds, uid, gid }),
     inos: BASE_INOS,
     storeGitDir: store.gitDir,
-    mirror: state.refs,
+    mirror: refsFor({ singleBranch, sourceRef }, state.refs),
     remoteUrl: job.remote.url,
     credentials: job.credentials,
     ref: state.ref,
@@ -515,7 +519,7 @@ async function makeRepo(
     partial: state.partial,
     remoteHead: state.remoteHead,
     shallow,
-    fetchRefspec: ALL_BRANCHES,
+    fetchRefspec: singleBranch ? singleRefspec(sourceRef) : ALL_BRANCHES,
     ...(excluded === null ? {} : { excluded }),
     ...signalOf(job),
   };
