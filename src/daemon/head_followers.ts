@@ -25,12 +25,11 @@ import type { BaseId } from "../git/base_id.ts";
 import { importObjects, readHeadTree, treeDifference } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
-import type { HostPath } from "../path.ts";
 import type { Rebased } from "../mount/messages.ts";
 import { type Root, rootOfNext } from "../repo/conversion.ts";
-import { folderStamp, indexStamp, isBusy, isTelling } from "../repo/head.ts";
+import { isForOwner, isTelling, look } from "../repo/head.ts";
 import type { Layout } from "../repo/layout.ts";
-import { ownerOf, userGitDirOf, userGitDirPath } from "../repo/owner.ts";
+import { userGitDirOf, userGitDirPath } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 
@@ -40,9 +39,8 @@ const QUIET_MS = 30;
 const LATE_MS = 500;
 /** Whoever waited for the tree looks at it now. */
 const FIRST_MS = 500;
-/** Where the system has no watch to give, or it is not to be asked for one. */
+/** Where the system has no watch to give, or only the owner may look. */
 const POLL_MS = 3_000;
-const POLL_ELSEWHERE_MS = 1_000;
 /** So long `settle` waits. */
 const SETTLE_MS = 3_000;
 
@@ -127,39 +125,42 @@ class HeadFollower {
     clearTimeout(timer);
   }
 
-  /**
-   * The directory itself, and nothing below it: what is there may be a link to anywhere. So may one
-   * be that lies where another user wants it, and to be given a watch holds this thread.
-   */
+  /** The directory itself, and nothing below it: what is there may be a link to anywhere. */
   #watch(): void {
     const { registry, layout } = this.#options;
     const record = registry.byId(this.#repoId);
     if (record === null) return;
-    const gitDir = userGitDirPath(record, layout);
-    if (record.gitDir !== null && ownerOf(record) !== null) {
-      this.#watchByLooking(gitDir, POLL_ELSEWHERE_MS);
+    if (isForOwner(record, layout)) {
+      this.#watchByLooking(record);
       return;
     }
     try {
-      this.#watcher = Deno.watchFs(gitDir, { recursive: false });
+      this.#watcher = Deno.watchFs(userGitDirPath(record, layout), { recursive: false });
       this.#read(this.#watcher);
     } catch {
-      this.#watchByLooking(gitDir, POLL_MS);
+      this.#watchByLooking(record);
     }
   }
 
-  #watchByLooking(gitDir: HostPath, intervalMs: number): void {
-    let before = folderStamp(gitDir);
+  #watchByLooking(record: RepoRecord): void {
+    let before: string | null | undefined;
     let isLooking = false;
-    this.#poll = setInterval(async () => {
+    const lookAgain = async () => {
       if (isLooking) return;
       isLooking = true;
-      const now = folderStamp(gitDir);
-      const isNew = await now !== await before;
-      before = now;
-      isLooking = false;
-      if (isNew && !this.#stopping.signal.aborted) this.#notice();
-    }, intervalMs);
+      try {
+        const { folder: now } = await look(record, this.#options.layout);
+        const isNew = before !== undefined && now !== before;
+        before = now;
+        if (isNew && !this.#stopping.signal.aborted) this.#notice();
+      } catch {
+        // No process could be started: the next one may.
+      } finally {
+        isLooking = false;
+      }
+    };
+    this.#poll = setInterval(lookAgain, POLL_MS);
+    lookAgain();
   }
 
   async #read(watcher: Deno.FsWatcher): Promise<void> {
@@ -215,12 +216,10 @@ class HeadFollower {
     const { layout, registry, mounts } = this.#options;
     const { id, objectFormat, baseTreeOid: from } = record;
     const { viewDir } = layout.repo(id);
-    const dir = userGitDirOf(record, layout);
-    const gitDir = userGitDirPath(record, layout);
-    if (await isBusy(gitDir)) return;
-    const index = await indexStamp(gitDir);
+    const { isBusy, index } = await look(record, layout);
+    if (isBusy) return;
     const { signal } = this.#stopping;
-    const source = { dir, viewDir, objectFormat, signal };
+    const source = { dir: userGitDirOf(record, layout), viewDir, objectFormat, signal };
     const head = await readHeadTree(source);
     if (head === null) return;
     const { commitOid, treeOid: to } = head;
