@@ -10,7 +10,7 @@ import { Session } from "./session.ts";
 
 interface AddRepoOptions extends AcquireOptions {
   readonly name: string;
-  readonly remote: string;
+  readonly remote?: string;
   readonly mountRoot?: string;
   readonly async?: true;
 }
@@ -19,14 +19,17 @@ export function addRepoCommand(): Command {
   const command = new Command("add-repo")
     .description("register a repository at <mount root>/<name>; a daemon mounts it")
     .requiredOption("--name <name>", "its name")
-    .requiredOption("--remote <url>", "remote repository, as git clone takes it")
+    .option("--remote <url>", "remote repository, as git clone takes it")
     .option("--async", "return at once; what is done in the mount waits until it is here")
     .option("--mount-root <dir>", "absolute path (default: the running daemon's --root)");
   return addAcquireOptions(command).action(addRepo);
 }
 
 async function addRepo(options: AddRepoOptions): Promise<void> {
-  const { name, remote, mountRoot } = options;
+  const { name, remote = null, mountRoot } = options;
+  if (remote === null && options.preparedGitdir === undefined) {
+    throw new Failure("usage", "Cannot add a repository: give its URL with --remote");
+  }
   const result = await new Session().askOrDo("add-repo", {
     ...acquireParams(remote, options),
     name,

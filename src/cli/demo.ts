@@ -96,6 +96,9 @@ async function showAll(dir: string, signal: AbortSignal): Promise<void> {
     uid: effectiveUid(),
     gid: effectiveGid(),
     xattrs: false,
+    gitDir: null,
+    preparedGitDir: false,
+    singleBranch: false,
     ownerGiven: false,
     wait: "history",
   });

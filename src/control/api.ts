@@ -50,6 +50,12 @@ const SourceParams = {
   /** Permission bits of group and others that files do not have. Absent: it was not said. */
   umask: v.optional(v.pipe(whole, v.maxValue(0o077))),
   readOnly: v.optional(v.boolean(), false),
+  /** Where the user's git directory is to lie; null: below the state root. */
+  gitDir: v.optional(v.nullable(absolute), null),
+  /** It is there, has a remote and nothing else, and is to be prepared. */
+  preparedGitDir: v.optional(v.boolean(), false),
+  /** Nothing but the source, and the tags that lead to its commits. */
+  singleBranch: v.optional(v.boolean(), false),
 };
 
 const MountParams = v.strictObject({
@@ -76,7 +82,8 @@ const MountParams = v.strictObject({
 });
 
 const AddRepoParams = v.strictObject({
-  remote: text,
+  /** May hold credentials: it is never logged. Null: what a prepared git directory says. */
+  remote: nullableText,
   name: text,
   branch: nullableText,
   depth: v.nullable(whole),

@@ -15,6 +15,9 @@ const MOUNT = {
   requiredCommit: null,
   tokenFile: null,
   readOnly: false,
+  gitDir: null,
+  preparedGitDir: false,
+  singleBranch: false,
   ownerGiven: false,
   wait: "tree",
 };

@@ -3,6 +3,7 @@
 import type { Params } from "../control/api.ts";
 import { Failure } from "../failure.ts";
 import { DEFAULT_REFRESH_SECONDS, DEFAULT_UMASK, type RepoRecord } from "../repo/types.ts";
+import type { HostPath } from "../path.ts";
 
 /** In the order of their names. */
 export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
@@ -13,6 +14,7 @@ export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
 export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
   const { branch, depth, requiredCommit, tokenFile, uid, gid, xattrs, readOnly } = params;
   const { umask = DEFAULT_UMASK } = params;
+  const { preparedGitDir, singleBranch } = params;
   const { refreshSeconds: remoteRefreshSeconds = DEFAULT_REFRESH_SECONDS } = params;
   return {
     branch,
@@ -25,6 +27,9 @@ export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
     xattrs,
     umask,
     readOnly,
+    gitDir: params.gitDir as HostPath | null,
+    preparedGitDir,
+    singleBranch,
   };
 }
 
@@ -51,6 +56,16 @@ export function refuseOther(record: RepoRecord, params: Params<"mount">, url: st
   if (requiredCommit !== null && requiredCommit !== record.requiredCommitOid) {
     const what = record.requiredCommitOid ?? "no required commit";
     throw fail(`"${record.name}" with ${what} is registered there`);
+  }
+  if (params.gitDir !== null && params.gitDir !== record.gitDir) {
+    const where = record.gitDir ?? "in its usual place";
+    throw fail(`"${record.name}" with its git directory ${where} is registered there`);
+  }
+  if (params.preparedGitDir && !record.preparedGitDir) {
+    throw fail(`"${record.name}" with a git directory of its own is registered there`);
+  }
+  if (params.singleBranch && !record.singleBranch) {
+    throw fail(`"${record.name}" with all branches is registered there`);
   }
   if (params.xattrs && !record.xattrs) {
     throw fail(`"${record.name}" is registered there without extended attributes`);

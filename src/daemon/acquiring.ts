@@ -13,6 +13,7 @@ import { logger } from "../log.ts";
 import type { HostPath } from "../path.ts";
 import { acquire, type AcquireRequest, newRepoId } from "../repo/acquire.ts";
 import { checkMountPoint, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import { checkGitDir, isOwnGitfile } from "../repo/git_dir.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import { nameTaken, type Registry } from "../repo/registry.ts";
@@ -77,14 +78,10 @@ export class Acquiring {
     context: Context,
     through?: string,
   ): Promise<RepoRecord> {
-    const wanted = await checkMountPoint(request.mountPoint, {
-      records: [...this.#registry.all(), ...this.#registry.preparations.all()],
-      stateRoot: this.#options.layout.stateRoot,
-      isWritable,
-    });
     const { live } = this.#options;
+    const wanted = await checkPlaces(request, this.#options);
     const { url } = parseRemote(request.url);
-    const storeId = storeIdOf(url, request.depth);
+    const storeId = storeIdOf(url, request);
     const id = newRepoId();
     const letGo: (() => void)[] = [];
     const onAsked = () => {
@@ -93,7 +90,7 @@ export class Acquiring {
     };
     try {
       return await this.#acquireAndMount(
-        { ...request, mountPoint: wanted.path },
+        { ...request, ...wanted },
         id,
         context,
         onAsked,
@@ -156,6 +153,22 @@ export class Acquiring {
     await this.#options.live?.mounts.unmount(record.id, { lazy: true });
     throw signal.reason;
   }
+}
+
+/** Mount point and git directory of what is to be acquired, as they are kept. Throws Failure. */
+export async function checkPlaces(
+  request: AcquireRequest,
+  { layout, registry }: { readonly layout: Layout; readonly registry: Registry },
+): Promise<Pick<AcquireRequest, "mountPoint" | "gitDir">> {
+  const records = [...registry.all(), ...registry.preparations.all()];
+  const gitDir = await checkGitDir(request, { layout, records });
+  const { path: mountPoint } = await checkMountPoint(request.mountPoint, {
+    records,
+    stateRoot: layout.stateRoot,
+    isWritable,
+    isOwnGitfile: isOwnGitfile({ ...request, id: "", gitDir }, layout),
+  });
+  return { mountPoint, gitDir };
 }
 
 /** Makes what is missing of its mount point: ours to remove later. Returns what was made. */

@@ -27,9 +27,9 @@ import type { Oid } from "../git/oid.ts";
 import { logger } from "../log.ts";
 import type { Rebased } from "../mount/messages.ts";
 import { type Root, rootOfNext } from "../repo/conversion.ts";
-import { folderStamp, indexStamp, isBusy, isTelling } from "../repo/head.ts";
+import { isForOwner, isTelling, look } from "../repo/head.ts";
 import type { Layout } from "../repo/layout.ts";
-import { userGitDirOf } from "../repo/owner.ts";
+import { userGitDirOf, userGitDirPath } from "../repo/owner.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { events } from "./events.ts";
@@ -40,7 +40,7 @@ const QUIET_MS = 30;
 const LATE_MS = 500;
 /** Whoever waited for the tree looks at it now. */
 const FIRST_MS = 500;
-/** Where the system has no watch to give. */
+/** Where the system has no watch to give, or only the owner may look. */
 const POLL_MS = 3_000;
 /** So long `settle` waits. */
 const SETTLE_MS = 3_000;
@@ -129,18 +129,40 @@ class HeadFollower {
 
   /** The directory itself, and nothing below it: what is there may be a link to anywhere. */
   #watch(): void {
-    const { userGitDir } = this.#options.layout.repo(this.#repoId);
+    const { registry, layout } = this.#options;
+    const record = registry.byId(this.#repoId);
+    if (record === null) return;
+    if (isForOwner(record, layout)) {
+      this.#watchByLooking(record);
+      return;
+    }
     try {
-      this.#watcher = Deno.watchFs(userGitDir, { recursive: false });
+      this.#watcher = Deno.watchFs(userGitDirPath(record, layout), { recursive: false });
       this.#read(this.#watcher);
     } catch {
-      let before = folderStamp(userGitDir);
-      this.#poll = setInterval(() => {
-        const now = folderStamp(userGitDir);
-        if (now !== before) this.#notice();
-        before = now;
-      }, POLL_MS);
+      this.#watchByLooking(record);
     }
+  }
+
+  #watchByLooking(record: RepoRecord): void {
+    let before: string | null | undefined;
+    let isLooking = false;
+    const lookAgain = async () => {
+      if (isLooking) return;
+      isLooking = true;
+      try {
+        const { folder: now } = await look(record, this.#options.layout);
+        const isNew = before !== undefined && now !== before;
+        before = now;
+        if (isNew && !this.#stopping.signal.aborted) this.#notice();
+      } catch {
+        // No process could be started: the next one may.
+      } finally {
+        isLooking = false;
+      }
+    };
+    this.#poll = setInterval(lookAgain, POLL_MS);
+    lookAgain();
   }
 
   async #read(watcher: Deno.FsWatcher): Promise<void> {
@@ -195,9 +217,9 @@ class HeadFollower {
     const { layout, registry, mounts } = this.#options;
     const { id, storeId, objectFormat, baseTreeOid: from } = record;
     const { gitDir: storeGitDir } = layout.store(storeId);
-    const { userGitDir, viewDir } = layout.repo(id);
-    if (isBusy(userGitDir)) return;
-    const index = indexStamp(userGitDir);
+    const { viewDir } = layout.repo(id);
+    const { isBusy, index } = await look(record, layout);
+    if (isBusy) return;
     const { signal } = this.#stopping;
     const dir = userGitDirOf(record, layout);
     const source = { dir, viewDir, storeGitDir, objectFormat, signal };

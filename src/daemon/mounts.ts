@@ -18,7 +18,7 @@ import type { MountCommand, MountTree, Rebased, Switched } from "../mount/messag
 import type { HostPath } from "../path.ts";
 import { Converter, forgetOtherBoots } from "../repo/converter.ts";
 import type { Layout } from "../repo/layout.ts";
-import { userGitDirOf } from "../repo/owner.ts";
+import { userGitDirOf, userGitDirPath } from "../repo/owner.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { detachOurMounts } from "../sys/mod.ts";
@@ -257,7 +257,7 @@ export class Mounts {
     through?: string,
   ): Promise<MountHandle> {
     const { layout } = this.#options;
-    const { overlayDir, convertedDir, contextsPath, viewDir, userGitDir } = layout.repo(repo.id);
+    const { overlayDir, convertedDir, contextsPath, viewDir } = layout.repo(repo.id);
     const store = layout.store(storeId);
     // Of a daemon that was killed: nobody answers there any more.
     await detachOurMounts(new Set([repo.mountPoint]));
@@ -279,7 +279,7 @@ export class Mounts {
       contextsPath,
       uid: repo.uid,
       gid: repo.gid,
-      userGitDir,
+      userGitDir: userGitDirPath(repo, layout),
       stateRoot: layout.stateRoot,
       ...(through === undefined ? {} : { through }),
     };

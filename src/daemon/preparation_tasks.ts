@@ -139,6 +139,7 @@ export class PreparationTasks {
 function requestOf(preparation: Preparation) {
   const { name, remote: url, branch, depth, requiredCommitOid, mountPoint } = preparation;
   const { uid, gid, xattrs, umask, readOnly, remoteRefreshSeconds, tokenFile } = preparation;
+  const { gitDir, preparedGitDir, singleBranch } = preparation;
   return {
     name,
     url,
@@ -153,10 +154,13 @@ function requestOf(preparation: Preparation) {
     xattrs,
     umask,
     readOnly,
+    gitDir,
+    preparedGitDir,
+    singleBranch,
   };
 }
 
 /** Where its objects will be. */
-export function storeIdOfPreparation({ remote, depth }: Preparation): string {
-  return storeIdOf(remote, depth);
+export function storeIdOfPreparation(preparation: Preparation): string {
+  return storeIdOf(preparation.remote, preparation);
 }

@@ -16,9 +16,9 @@
 import type { MountResult, RepoStatus, RepoSummary, Result, Selector } from "../control/api.ts";
 import type { Context } from "../control/server.ts";
 import { Failure, messageOf } from "../failure.ts";
-import type { HostPath } from "../path.ts";
 import { type AcquireRequest, checkSourceRequest, newRepoId } from "../repo/acquire.ts";
 import { checkMountPoint, lastFolders, makeMountPoint, removeMountPoint } from "../repo/checks.ts";
+import { isOwnGitfile } from "../repo/git_dir.ts";
 import { intervalText } from "../repo/interval.ts";
 import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
@@ -26,6 +26,7 @@ import type { Preparation } from "../repo/preparations.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
+import { checkPlaces } from "./acquiring.ts";
 import { events } from "./events.ts";
 import { PreparationTasks, storeIdOfPreparation } from "./preparation_tasks.ts";
 
@@ -80,7 +81,7 @@ export class Preparing {
 
   /** Registers, mounts a placeholder, and starts. Throws Failure; nothing is left then. */
   async add(request: AcquireRequest): Promise<MountResult> {
-    const { layout, registry, mounts } = this.#options;
+    const { registry, mounts } = this.#options;
     const remote = checkSourceRequest(request);
     if (remote.credentials !== null) {
       throw new Failure(
@@ -89,12 +90,8 @@ export class Preparing {
           "be kept; use --token-file with a path, or a git credential helper",
       );
     }
-    const { path } = await checkMountPoint(request.mountPoint, {
-      records: [...registry.all(), ...registry.preparations.all()],
-      stateRoot: layout.stateRoot,
-      isWritable,
-    });
-    const preparation = preparationOf(request, remote.url, path);
+    const places = await checkPlaces(request, this.#options);
+    const preparation = preparationOf({ ...request, ...places }, remote.url);
     registry.insertPreparation(preparation);
     try {
       if (mounts !== null) await this.#mount(preparation);
@@ -190,12 +187,16 @@ export class Preparing {
 
   /** A placeholder, as far as this process may mount. Throws Failure. */
   async #mount(preparation: Preparation): Promise<void> {
-    const { registry, mounts } = this.#options;
+    const { layout, registry, mounts } = this.#options;
     const { id, mountPoint } = preparation;
     if (mounts === null) return;
-    const records = [...registry.all(), ...registry.preparations.all()];
-    const { stateRoot } = this.#options.layout;
-    await checkMountPoint(mountPoint, { records, stateRoot, own: id, isWritable });
+    await checkMountPoint(mountPoint, {
+      records: [...registry.all(), ...registry.preparations.all()],
+      stateRoot: layout.stateRoot,
+      own: id,
+      isWritable,
+      isOwnGitfile: isOwnGitfile(preparation, layout),
+    });
     const made = await makeMountPoint(mountPoint, ownerOf(preparation));
     try {
       await mounts.mountPlaceholder(preparation, storeIdOfPreparation(preparation));
@@ -277,9 +278,10 @@ function stateOf(error: string | null): "preparing" | "failed" {
 function preparationOf(
   request: AcquireRequest,
   remote: string,
-  mountPoint: HostPath,
 ): Preparation {
-  const { name, branch, depth, requiredCommitOid, uid, gid, xattrs, umask, readOnly } = request;
+  const { name, branch, depth, requiredCommitOid, mountPoint } = request;
+  const { uid, gid, xattrs, umask, readOnly } = request;
+  const { gitDir, preparedGitDir, singleBranch } = request;
   return {
     id: newRepoId(),
     name,
@@ -294,6 +296,9 @@ function preparationOf(
     xattrs,
     umask,
     readOnly,
+    gitDir,
+    preparedGitDir,
+    singleBranch,
     remoteRefreshSeconds: request.remoteRefreshSeconds,
     tokenFile: request.tokenFile,
     wanted: "mounted",

@@ -27,6 +27,7 @@ import type { HostPath } from "../path.ts";
 import { redact } from "../redact.ts";
 import { checkMountPoint, checkName, lastFolders, removeMountPoint } from "../repo/checks.ts";
 import { keepCredentials } from "../repo/credentials.ts";
+import { isOwnGitfile, remoteOfPrepared } from "../repo/git_dir.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { Registry } from "../repo/registry.ts";
 import type { Preparation } from "../repo/preparations.ts";
@@ -226,14 +227,25 @@ export class Service implements Omit<Handlers, OperatingVerb> {
     }
     const mountPoint = `${root}/${params.name}` as HostPath;
     return this.#locks.run(mountPoint, async () => {
-      this.#options.live?.checkRights(parseRemote(params.remote).url);
+      const url = await this.#remoteOf(params, params.remote);
+      this.#options.live?.checkRights(parseRemote(url).url);
       return await this.#acquiring.withName(params.name, async () => {
-        const request = { ...sourceOf(params), name: params.name, url: params.remote, mountPoint };
+        const request = { ...sourceOf(params), name: params.name, url, mountPoint };
         if (params.async) return await this.#preparing.add(request);
         return this.#resultOf(await this.#acquiring.acquire(request, context), true);
       });
     }, context.signal);
   };
+
+  /** As it was said, or as a prepared git directory says. Throws Failure. */
+  async #remoteOf(
+    params: Params<"mount"> | Params<"add-repo">,
+    said: string | null,
+  ): Promise<string> {
+    if (params.preparedGitDir) return await remoteOfPrepared(sourceOf(params), said, this.#layout);
+    if (said !== null) return said;
+    throw new Failure("usage", "Cannot add a repository: give its remote");
+  }
 
   readonly prepare = async (
     { repo }: Params<"prepare">,
@@ -489,7 +501,8 @@ export class Service implements Omit<Handlers, OperatingVerb> {
     params: Params<"mount">,
     context: Context,
   ): Promise<{ record: RepoRecord; acquired: boolean }> {
-    const { url, dir } = params;
+    const { dir } = params;
+    const url = await this.#remoteOf(params, params.url);
     const name = params.name ?? this.#acquiring.freeName(baseName(dir));
     return await this.#acquiring.withName(name, async () => {
       const mountPoint = dir as HostPath;
@@ -531,6 +544,7 @@ export class Service implements Omit<Handlers, OperatingVerb> {
         stateRoot: this.#layout.stateRoot,
         own: record.id,
         isWritable,
+        isOwnGitfile: isOwnGitfile(record, this.#layout),
       });
       // /tmp and the like are empty after a reboot.
       made = await makeFolders(record, this.#registry);

@@ -10,6 +10,7 @@ import { ATTRIBUTES, type Attributes, type ConversionConfig } from "./conversion
 import { isOid, type Oid } from "./oid.ts";
 import { runGit, type RunOptions } from "./process.ts";
 import { probeOptions, TIMEOUT_MS, type UserGitDir } from "./user_git_dir.ts";
+import { runShell } from "./user_shell.ts";
 
 /** A user's git directory, and what makes git read its owner's configuration there. */
 export interface OwnersGit extends UserGitDir {
@@ -90,9 +91,22 @@ export async function mattersEverywhere(git: OwnersGit, config: OwnersConfig): P
     return true;
   }
   if (config.attributesFile !== null) return true;
-  const files = [`${git.gitDir}/info/attributes`, git.attributesFile, ...SYSTEM_FILES];
-  for (const path of files) if (path !== null && await isThere(path)) return true;
+  const own = [`${git.gitDir}/info/attributes`, git.attributesFile].filter((path) => path !== null);
+  if (await (git.owner === null ? isAnyThere(own) : isAnyThereFor(git, own))) return true;
+  return await isAnyThere(SYSTEM_FILES);
+}
+
+async function isAnyThere(paths: readonly string[]): Promise<boolean> {
+  for (const path of paths) if (await isThere(path)) return true;
   return false;
+}
+
+/** 1: none is. */
+const FIND = 'for path; do if [ -L "$path" ] || [ -s "$path" ]; then exit 0; fi; done; exit 1';
+
+/** The owner looks: what is theirs may lead to where a thread of ours would wait for itself. */
+async function isAnyThereFor(git: OwnersGit, paths: readonly string[]): Promise<boolean> {
+  return (await runShell(git, FIND, { args: paths })).code !== 1;
 }
 
 async function isThere(path: string): Promise<boolean> {

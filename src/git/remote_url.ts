@@ -217,8 +217,23 @@ export function defaultDirectory(text: string): string {
   return name;
 }
 
-/** Names a store: 16 hex digits of a remote and a depth. Only the whole history is shared. */
-export function storeIdOf(remoteUrl: string, depth: number | null): string {
-  const canonical = remoteUrl.replace(/\/+$/, "");
-  return createHash("sha256").update(`${canonical}\n${depth ?? "full"}`).digest("hex").slice(0, 16);
+/** What a store depends on. */
+export interface StoreSource {
+  readonly branch: string | null;
+  readonly depth: number | null;
+  readonly singleBranch: boolean;
+}
+
+/**
+ * Names a store: 16 hex digits. One with the whole history of all branches is shared by all that
+ * want it; others by those that want the same part.
+ */
+export function storeIdOf(remoteUrl: string, source: StoreSource): string {
+  const { branch, depth, singleBranch } = source;
+  const parts = [
+    remoteUrl.replace(/\/+$/, ""),
+    depth ?? "full",
+    ...(singleBranch ? ["single", branch ?? "HEAD"] : []),
+  ];
+  return createHash("sha256").update(parts.join("\n")).digest("hex").slice(0, 16);
 }

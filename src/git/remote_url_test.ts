@@ -89,9 +89,13 @@ Deno.test("defaultDirectory: as git clone", () => {
 });
 
 Deno.test("storeIdOf: one per remote and depth", () => {
-  const id = storeIdOf("https://host/x", null);
+  const all = { branch: null, depth: null, singleBranch: false };
+  const id = storeIdOf("https://host/x", all);
   assert.match(id, /^[0-9a-f]{16}$/);
-  assert.equal(storeIdOf("https://host/x/", null), id);
-  assert.notEqual(storeIdOf("https://host/x", 1), id);
-  assert.notEqual(storeIdOf("https://host/y", null), id);
+  assert.equal(storeIdOf("https://host/x/", { ...all, branch: "main" }), id);
+  assert.notEqual(storeIdOf("https://host/x", { ...all, depth: 1 }), id);
+  assert.notEqual(storeIdOf("https://host/y", all), id);
+  const single = (branch: string | null) =>
+    storeIdOf("https://host/x", { ...all, branch, singleBranch: true });
+  assert.equal(new Set([id, single(null), single("main"), single("topic")]).size, 4);
 });

@@ -52,6 +52,8 @@ export interface StoreRequest {
   /** Branch, tag, full ref or commit; null: the remote's HEAD. */
   readonly branch: string | null;
   readonly depth: number | null;
+  /** With the tags that lead to its commits. */
+  readonly singleBranch: boolean;
   /** Folder of the store, which exists. */
   readonly storeDir: string;
   /** `<storeDir>/git`. */
@@ -100,6 +102,11 @@ export function fetchOptions(partial: boolean): string[] {
     "--recurse-submodules=no",
     ...(partial ? ["--filter=blob:none"] : []),
   ];
+}
+
+/** Of branches alone git brings the tags that lead to what it has brought. */
+export function tagOptions({ singleBranch }: { readonly singleBranch: boolean }): string[] {
+  return singleBranch ? [] : ["--no-tags"];
 }
 
 /**
@@ -223,8 +230,10 @@ async function createStore(request: StoreRequest): Promise<StoreState> {
       ? await cloneByWireIfPossible(request, gitDir) ??
         await clone(request, gitDir, { depth: request.depth ?? 1 })
       : await fetchDetached(request, request.branch as string, gitDir);
-    const { ref, refs, commitOid } = await readClonedTip(gitDir);
+    const { ref, refs: packed, commitOid } = await readClonedTip(gitDir);
     if (commitOid === null) throw emptyOf(request);
+    // Tags that came with a single branch are loose (clone.c, write_followtags).
+    const refs = request.singleBranch ? await readMirror(gitDir, request) : packed;
     const { objectFormat } = await readStoreConfig(gitDir);
     const shallow = await isShallow(gitDir);
     const partial = filtered && hasPromisorPack(gitDir);
@@ -257,6 +266,8 @@ async function cloneByWireIfPossible(
   request: StoreRequest,
   gitDir: string,
 ): Promise<true | null> {
+  // Of one that stays shallow the tags come now or never.
+  if (request.singleBranch && request.depth !== null) return null;
   try {
     await cloneByWire(request, gitDir);
     return true;
@@ -282,7 +293,7 @@ async function clone(
       "clone",
       "--bare",
       "--progress",
-      "--no-tags",
+      ...tagOptions(request),
       "--single-branch",
       "--no-recurse-submodules",
       "--template=",
@@ -327,7 +338,7 @@ async function fetchDetached(
   const options = { ...transferOptions(request, gitDir, [credentials]), gitDir };
   const fetch = (deepen: readonly string[]) =>
     runTransfer(
-      ["fetch", ...fetchOptions(true), "--no-tags", ...deepen, "origin", refspec],
+      ["fetch", ...fetchOptions(true), ...tagOptions(request), ...deepen, "origin", refspec],
       options,
     );
   try {
@@ -391,6 +402,10 @@ async function readClonedTip(
   if (!text.startsWith("ref: ")) return { ref: null, refs, commitOid: oid(text) };
   const ref = text.slice(5);
   return { ref, refs, commitOid: refs.get(byteStringOfText(ref)) ?? null };
+}
+
+async function readMirror(gitDir: string, request: StoreRequest): Promise<Refs> {
+  return await readRefs({ gitDir, ...signalOf(request) }, ["refs/heads", "refs/tags"]);
 }
 
 function emptyOf(request: StoreRequest): Failure {
@@ -482,7 +497,7 @@ async function updateStore(request: StoreRequest): Promise<StoreState> {
   }
   return {
     commitOid: commit.commitOid,
-    refs: await readRefs({ gitDir, ...signalOf(request) }, ["refs/heads", "refs/tags"]),
+    refs: await readMirror(gitDir, request),
     ref: tip.fullRef?.startsWith("refs/heads/") === true ? tip.fullRef : null,
     objectFormat: known.objectFormat,
     partial: known.partial,
@@ -542,7 +557,8 @@ async function fetchTip(
   const { branch } = request;
   const source = tip.fullRef ?? (branch !== null && isOid(branch) ? branch : "HEAD");
   const fetch = async (refspec: string) => {
-    const args = ["fetch", ...fetchOptions(partial), "--no-tags", ...depth, "origin", refspec];
+    const tags = tagOptions(request);
+    const args = ["fetch", ...fetchOptions(partial), ...tags, ...depth, "origin", refspec];
     await runTransfer(args, transfer);
   };
   try {

@@ -75,6 +75,10 @@ export interface NewUserGitDir extends UserGitDir {
   readonly remoteHead: string | null;
   /** Content of the store's `shallow` file; "": whole history. */
   readonly shallow: string;
+  /** What `git fetch` there brings; null: the remote's HEAD. */
+  readonly fetchRefspec: string | null;
+  /** Content that `info/exclude` has already. */
+  readonly excluded?: Uint8Array;
   readonly signal?: AbortSignal;
 }
 
@@ -147,7 +151,7 @@ async function writeIndex(
       format: options.objectFormat,
       token: firstToken(options.repoId),
       workTree: options.mountPoint,
-      exclude: new TextEncoder().encode(excludeText(options)),
+      exclude: excludeText(options),
       stat,
       inos: options.inos,
       onAttributes: (oid) => attributes.push(oid),
@@ -162,8 +166,10 @@ async function writeIndex(
 }
 
 /** The synthetic directory can be looked up, so `git add` would take it. */
-function excludeText({ repoId }: NewUserGitDir): string {
-  return `/${syntheticDirName(repoId)}/\n`;
+function excludeText({ repoId, excluded = new Uint8Array() }: NewUserGitDir): Uint8Array {
+  const known = byteString(excluded);
+  const end = known === "" || known.endsWith("\n") ? "" : "\n";
+  return bytesOf(`${known}${end}/${syntheticDirName(repoId)}/\n`);
 }
 
 async function writeSkeleton(gitDir: string, options: NewUserGitDir): Promise<void> {
@@ -175,7 +181,7 @@ async function writeSkeleton(gitDir: string, options: NewUserGitDir): Promise<vo
   const head = options.ref === null ? options.commitOid : `ref: ${options.ref}`;
   await Promise.all([
     writeFileAtomically(`${gitDir}/objects/info/alternates`, alternates, 0o644),
-    writeFileAtomically(`${gitDir}/config`, userConfig(options), 0o644),
+    writeFileAtomically(`${gitDir}/config`, configText(userConfig(options)), 0o644),
     writeFileAtomically(`${gitDir}/info/exclude`, excludeText(options), 0o644),
     writeFileAtomically(`${gitDir}/HEAD`, `${head}\n`, 0o644),
     options.shallow === ""
@@ -184,10 +190,11 @@ async function writeSkeleton(gitDir: string, options: NewUserGitDir): Promise<vo
   ]);
 }
 
-function userConfig(options: NewUserGitDir): string {
+/** Its configuration. */
+export function userConfig(options: NewUserGitDir): ConfigEntry[] {
   const branch = options.ref?.replace(/^refs\/heads\//, "") ?? null;
   const extended = options.partial || options.objectFormat !== "sha1";
-  return configText([
+  return [
     ["core", null, "repositoryFormatVersion", extended ? "1" : "0"],
     ["core", null, "fileMode", "true"],
     ["core", null, "bare", "false"],
@@ -200,7 +207,9 @@ function userConfig(options: NewUserGitDir): string {
       ? []
       : [["extensions", null, "objectFormat", options.objectFormat] as const]),
     ["remote", "origin", "url", options.remoteUrl],
-    ["remote", "origin", "fetch", "+refs/heads/*:refs/remotes/origin/*"],
+    ...(options.fetchRefspec === null
+      ? []
+      : [["remote", "origin", "fetch", options.fetchRefspec] as const]),
     ...(options.partial ? PROMISOR_ENTRIES : []),
     ...(branch === null ? [] : [
       ["branch", branch, "remote", "origin"] as const,
@@ -210,7 +219,17 @@ function userConfig(options: NewUserGitDir): string {
     ["gc", null, "auto", "0"],
     ["maintenance", null, "auto", "false"],
     ...credentialEntries(options.credentials),
-  ]);
+  ];
+}
+
+/** For `fetchRefspec`: all branches. */
+export const ALL_BRANCHES = "+refs/heads/*:refs/remotes/origin/*";
+
+/** The same for one, as `git clone --single-branch` (clone.c, write_refspec_config). */
+export function singleRefspec(sourceRef: string): string | null {
+  if (sourceRef.startsWith("refs/tags/")) return `+${sourceRef}:${sourceRef}`;
+  if (!sourceRef.startsWith("refs/heads/")) return null;
+  return `+${sourceRef}:${sourceRef.replace("refs/heads/", "refs/remotes/origin/")}`;
 }
 
 /** Tracking refs and tags of what the store has, in one file however many there are. */

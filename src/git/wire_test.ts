@@ -257,6 +257,7 @@ function request(s: Served, more: Partial<StoreRequest> = {}): StoreRequest {
     credentials: null,
     branch: null,
     depth: null,
+    singleBranch: false,
     storeDir,
     gitDir: `${storeDir}/git`,
     mayDeepen: true,

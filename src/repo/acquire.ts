@@ -2,7 +2,8 @@
  * Acquisition: from a URL to a repository that can be mounted.
  *
  * Phases: check (names, URL, git, folders), fetch (the store has the commit and its trees), prepare
- * (view and user's git directory, and what a checkout would convert).
+ * (view and user's git directory, and what a checkout would convert; then that directory goes where
+ * the user wants it).
  *
  * Invariants
  *  1. What a failed or aborted acquisition made is gone when it has ended; what was there before is
@@ -12,7 +13,8 @@
  *  3. The store's lock is held from before the store is looked at until the row is written, so that
  *     no store vanishes between the two.
  *
- * Write order: lock, credentials, store, repository's folders, row, store's configuration.
+ * Write order: lock, credentials, store, repository's folders, a git directory elsewhere, row,
+ * store's configuration.
  */
 
 import { backoffMs, type Clock, systemClock } from "../clock.ts";
@@ -37,7 +39,13 @@ import {
   type StoreState,
   type TransferProgress,
 } from "../git/store.ts";
-import { createUserGitDir } from "../git/user_git_dir.ts";
+import {
+  ALL_BRANCHES,
+  createUserGitDir,
+  type NewUserGitDir,
+  singleRefspec,
+  userConfig,
+} from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
 import type { Oid } from "../git/oid.ts";
 import { byteStringOfText, type HostPath } from "../path.ts";
@@ -51,8 +59,10 @@ import {
   realMountPoint,
 } from "./checks.ts";
 import { checkLogin, type GivenLogin, givenLogin, writeLogin } from "./credentials.ts";
+import { freshGitDirOf, placeGitDir, takeAwayGitDir } from "./git_dir.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
+import { refsFor } from "./publish.ts";
 import { readConversionConfig, rootOfIndex, type RootOptions } from "./conversion.ts";
 import { ownerOf, ownersGitOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
@@ -81,6 +91,12 @@ export interface AcquireRequest {
   readonly umask: number;
   /** Nothing can be changed through the mount. */
   readonly readOnly: boolean;
+  /** Where the user's git directory is to lie, checked; null: below the state root. */
+  readonly gitDir: HostPath | null;
+  /** It is there, and is to be prepared. */
+  readonly preparedGitDir: boolean;
+  /** Nothing but the source, and the tags that lead to its commits. */
+  readonly singleBranch: boolean;
 }
 
 export type AcquirePhase = "check" | "fetch" | "prepare";
@@ -171,7 +187,7 @@ async function acquireInTime(
     options,
     id,
     remote,
-    storeId: storeIdOf(remote.url, request.depth),
+    storeId: storeIdOf(remote.url, request),
     login: givenLogin(remote, request.tokenFile, layout.repo(id)),
     undo: [],
     owners: null,
@@ -198,7 +214,12 @@ export function checkSourceRequest(request: AcquireRequest): Remote {
   checkName(request.name);
   if (request.branch !== null) checkBranch(request.branch);
   if (request.depth !== null) checkDepth(request.depth);
-  if (request.requiredCommitOid !== null) checkRequiredCommit(request.requiredCommitOid);
+  if (request.requiredCommitOid !== null) {
+    checkRequiredCommit(request.requiredCommitOid);
+    if (request.preparedGitDir) {
+      throw new Failure("usage", "Cannot require a commit in a prepared git directory");
+    }
+  }
   ownerOf(request);
   const remote = parseRemote(request.url, request.cwd);
   checkLogin(remote, request.tokenFile);
@@ -270,12 +291,15 @@ async function make(job: Job): Promise<RepoRecord> {
   const record = await phase(options, "prepare", async () => {
     const base = readBase(job, state);
     if (job.request.requiredCommitOid !== null) checkSource(job, await base);
-    const [, attributes, owners] = await allToTheirEnds([
+    const [, made, owners] = await allToTheirEnds([
       base,
       makeRepo(job, state, base),
       ownersOf(job),
     ]);
-    return await withConversion(job, await recordOf(job, state, await base), attributes, owners);
+    const record = await recordOf(job, state, await base);
+    const whole = await withConversion(job, record, made.attributes, owners);
+    await place(job, made.gitDir);
+    return whole;
   });
   options.signal?.throwIfAborted();
   options.register?.(record);
@@ -305,6 +329,7 @@ async function fetchStore(job: Job): Promise<StoreState> {
         credentials: job.login?.source ?? null,
         branch: job.request.branch,
         depth: job.request.depth,
+        singleBranch: job.request.singleBranch,
         storeDir: store.dir,
         gitDir: store.gitDir,
         mayDeepen: history !== null,
@@ -387,7 +412,7 @@ function ownersOf(job: Job): NonNullable<Job["owners"]> {
 async function readOwners({ request, options, id, undo }: Job) {
   const { layout, signal } = options;
   undo.push(() => removeTree(layout.repo(id).convertDir));
-  const owners = await ownersGitOf({ id, uid: request.uid, gid: request.gid }, layout);
+  const owners = await ownersGitOf({ ...request, id }, layout);
   // The user's git directory, which is not there yet, will say nothing of its own at first.
   const nowhere = { ...owners, gitDir: layout.emptyDir };
   return { owners, config: await readConversionConfig(nowhere, signal) };
@@ -442,6 +467,9 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     xattrs: request.xattrs,
     umask: request.umask,
     readOnly: request.readOnly,
+    gitDir: request.gitDir,
+    preparedGitDir: request.preparedGitDir,
+    singleBranch: request.singleBranch,
     wanted: "mounted",
     history: complete ? "full" : request.depth === null ? "fetching" : "shallow",
     acquiredAt: time,
@@ -452,20 +480,50 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
   };
 }
 
-/** Returns the attributes files of the tree; null: not known. */
+interface MadeRepo {
+  readonly gitDir: NewUserGitDir;
+  /** The attributes files of the tree; null: not known. */
+  readonly attributes: readonly Oid[] | null;
+}
+
 async function makeRepo(
   job: Job,
   state: StoreState,
   base: Promise<Base>,
-): Promise<readonly Oid[] | null> {
+): Promise<MadeRepo> {
   const { layout } = job.options;
-  const { uid, gid } = job.request;
+  const { uid, gid, singleBranch } = job.request;
+  const sourceRef = sourceRefOf(job.request, state);
   const store = layout.store(job.storeId);
   const repo = layout.repo(job.id);
   job.undo.push(() => removeTree(repo.dir), () => removeTree(repo.userGitDir));
   const mountPoint = await realMountPoint(job.request.mountPoint);
+  const fresh = await freshGitDirOf(job.request, layout);
+  const excluded = fresh?.files["info/exclude"] ?? null;
   const shallow = await readTextIfExists(`${store.gitDir}/shallow`) ?? "";
   await makeFolder(repo.dir, 0o700);
+  const gitDir: NewUserGitDir = {
+    gitDir: repo.userGitDir,
+    workTree: layout.emptyDir,
+    owner: ownerOf(job.request),
+    repoId: job.id,
+    mountPoint,
+    stat: async () => baseStat({ timeSeconds: (await base).timeSeconds, uid, gid }),
+    inos: BASE_INOS,
+    storeGitDir: store.gitDir,
+    mirror: refsFor({ singleBranch, sourceRef }, state.refs),
+    remoteUrl: job.remote.url,
+    credentials: job.login?.source ?? null,
+    ref: state.ref,
+    commitOid: state.commitOid,
+    objectFormat: state.objectFormat,
+    partial: state.partial,
+    remoteHead: state.remoteHead,
+    shallow,
+    fetchRefspec: singleBranch ? singleRefspec(sourceRef) : ALL_BRANCHES,
+    ...(excluded === null ? {} : { excluded }),
+    ...signalOf(job),
+  };
   const [, , attributes] = await allToTheirEnds([
     createView(repo.viewDir, {
       objectFormat: state.objectFormat,
@@ -474,26 +532,16 @@ async function makeRepo(
       objectDirs: [`${store.gitDir}/objects`],
     }),
     writeFileAtomically(repo.shallowPath, shallow, 0o600),
-    createUserGitDir({
-      gitDir: repo.userGitDir,
-      workTree: layout.emptyDir,
-      owner: ownerOf(job.request),
-      repoId: job.id,
-      mountPoint,
-      stat: async () => baseStat({ timeSeconds: (await base).timeSeconds, uid, gid }),
-      inos: BASE_INOS,
-      storeGitDir: store.gitDir,
-      mirror: state.refs,
-      remoteUrl: job.remote.url,
-      credentials: job.login?.source ?? null,
-      ref: state.ref,
-      commitOid: state.commitOid,
-      objectFormat: state.objectFormat,
-      partial: state.partial,
-      remoteHead: state.remoteHead,
-      shallow,
-      ...signalOf(job),
-    }),
+    createUserGitDir(gitDir),
   ]);
-  return attributes;
+  return { gitDir, attributes };
+}
+
+/** Where the user wants it; last of all, so that it is complete. */
+async function place({ id, request, options, undo }: Job, made: NewUserGitDir): Promise<void> {
+  const { layout, signal } = options;
+  if (request.gitDir === null) return;
+  signal?.throwIfAborted();
+  undo.push(() => takeAwayGitDir(id, layout));
+  await placeGitDir(id, request, layout, { head: made, config: userConfig(made) });
 }

@@ -76,6 +76,8 @@ export interface MountPointOptions {
   readonly stateRoot: string;
   /** Id of the repository that is registered there already (remount). */
   readonly own?: string;
+  /** Whether a `.git` there, with nothing beside it, may be covered. Default: it may not. */
+  readonly isOwnGitfile?: (path: string) => Promise<boolean>;
   /** access(2); given by those who may call C. Default: taken as writable. */
   readonly isWritable?: (path: string) => boolean;
 }
@@ -114,7 +116,7 @@ export async function checkMountPoint(
   refuseOtherMounts(normal, options);
   // A look would wait for the mount that this is about.
   if (isAutomount(normal)) return { path: normal, state: "empty" };
-  const state = await stateOf(normal, fail);
+  const state = await stateOf(normal, fail, options);
   if (state === "empty" && !(options.isWritable?.(normal) ?? true)) {
     throw fail("you may not write there", "choose a directory of yours");
   }
@@ -153,12 +155,17 @@ function refuseOtherMounts(path: string, options: MountPointOptions): void {
 
 type Fail = (what: string, advice: string) => Failure;
 
-async function stateOf(path: string, fail: Fail): Promise<MountPoint["state"]> {
+async function stateOf(
+  path: string,
+  fail: Fail,
+  { isOwnGitfile }: MountPointOptions,
+): Promise<MountPoint["state"]> {
   try {
     const info = await Deno.stat(path);
     if (!info.isDirectory) throw fail("it is not a directory", "choose another or remove it");
     if (await isDead(path)) return "stale";
-    for await (const _ of Deno.readDir(path)) {
+    for await (const { name, isFile } of Deno.readDir(path)) {
+      if (name === ".git" && isFile && await isOwnGitfile?.(`${path}/.git`)) continue;
       throw fail("the directory is not empty", "choose an empty one, or one that does not exist");
     }
     return "empty";

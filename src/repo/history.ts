@@ -1,5 +1,6 @@
 /**
- * The history behind a mount: all branches and tags with all their commits and trees, no blobs.
+ * The history behind a mount: all branches and tags with all their commits and trees, no blobs; of
+ * those with a single branch, that and the tags that lead into it.
  *
  * States of a store: `shallow` exists (a mount's first fetch) -> fetching -> `history-full` exists.
  * A fetch that was killed leaves the first state plus temporary files, which the next one removes.
@@ -21,6 +22,7 @@ import {
   parseRemoteRefs,
   progressTo,
   readStoreConfig,
+  tagOptions,
   type TransferProgress,
 } from "../git/store.ts";
 import { isOid } from "../git/oid.ts";
@@ -69,7 +71,9 @@ export async function fetchHistory(
   try {
     await cleanUp(store);
     const before = await trackingOf(repos(), layout);
-    const remoteHead = await fetchWith(otherSources(repos()), store, options);
+    const remoteHead = record.singleBranch
+      ? await fetchAll(store, sourceRefspecs(repos()), { ...options, singleBranch: true })
+      : await fetchWith(otherSources(repos()), store, options);
     await writeFileAtomically(store.historyFullPath, "", 0o644);
     const whole = repos().filter((repo) => repo.depth === null);
     const { unpublished } = await publish(whole, layout, { before, remoteHead });
@@ -82,6 +86,9 @@ export async function fetchHistory(
     await lock.release();
   }
 }
+
+/** Branches and tags. */
+export const ALL_REFS = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
 function resultOf(history: RepoRecord["history"], failure: Failure | null): HistoryResult {
   return {
@@ -125,6 +132,12 @@ function otherSources(repos: readonly RepoRecord[]): string[] {
   return sources.filter((ref) => isOid(ref) || /^refs\/(?!heads\/|tags\/)/.test(ref));
 }
 
+/** What a store is to bring for those that want nothing else. */
+export function sourceRefspecs(repos: readonly RepoRecord[]): string[] {
+  const refs = repos.map(({ sourceRef }) => sourceRef);
+  return [...new Set(refs)].map((ref) => isOid(ref) ? ref : `+${ref}:${ref}`);
+}
+
 /** As fetchAll; what has gone of `others` at the remote keeps nothing from the rest. */
 async function fetchWith(
   others: readonly string[],
@@ -143,7 +156,7 @@ async function fetchWith(
 async function fetchAll(
   store: StoreLayout,
   refspecs: readonly string[],
-  options: HistoryOptions,
+  { singleBranch = false, ...options }: HistoryOptions & { readonly singleBranch?: boolean },
 ): Promise<string | null> {
   const known = await readStoreConfig(store.gitDir);
   const run = {
@@ -161,13 +174,12 @@ async function fetchAll(
       "fetch",
       ...fetchOptions(known.partial),
       ...unshallow,
-      "--no-tags",
+      ...tagOptions({ singleBranch }),
       "--force",
       // A branch `a` that is gone stands in the way of `a/b`.
-      "--prune",
+      ...(singleBranch ? [] : ["--prune"]),
       "origin",
-      "+refs/heads/*:refs/heads/*",
-      "+refs/tags/*:refs/tags/*",
+      ...(singleBranch ? [] : ALL_REFS),
       ...refspecs,
     ], {
       ...run,

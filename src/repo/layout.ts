@@ -18,7 +18,8 @@
  *         attributes/<repo id>/     0700  staging of attributes files
  *         staging/<n>/              0700  fetches land here and are then moved into git/
  *         blobs/                    0700  big blobs being served, as files
- *       gitdirs/<repo id>/          0700  the user's git directory, owned by the mount's owner
+ *       gitdirs/<repo id>/          0700  the user's git directory, owned by the mount's owner;
+ *                                         with --git-dir it lies there, and here only until then
  *       convert/<repo id>/          0711  where files are converted as the owner (converter.ts)
  *         owner.gitconfig           0644  names the owner's configuration files
  *         trees/                    0700  the owner's: indexes of trees
@@ -35,6 +36,7 @@
  *         contexts/                 0700  what ids with a suffix mean (src/snapshot/contexts.ts)
  *         overlay/                  0700  what was changed in the mount (src/overlay/README.md)
  *         switch.json               0600  a switch is under way (switch_intent.ts)
+ *         git-dir.json              0600  the user's git directory lies elsewhere (git_dir.ts)
  */
 
 import { TOKEN_LINK_SUFFIX } from "../git/token_file.ts";
@@ -69,6 +71,7 @@ export interface RepoLayout {
   /** The overlay's rows; absent: nothing was ever changed. */
   readonly overlayPath: HostPath;
   readonly switchIntentPath: HostPath;
+  readonly placedPath: HostPath;
 }
 
 export interface Layout {
@@ -127,6 +130,7 @@ export function layoutOf(stateRoot: HostPath): Layout {
       overlayDir: at("repos", id, "overlay"),
       overlayPath: at("repos", id, "overlay", "overlay.sqlite"),
       switchIntentPath: at("repos", id, "switch.json"),
+      placedPath: at("repos", id, "git-dir.json"),
     }),
   };
 }

@@ -6,6 +6,7 @@ import { configText } from "../git/config_file.ts";
 import { makeFolder, pathExists, writeFileAtomically } from "../git/files.ts";
 import type { Owner } from "../git/process.ts";
 import type { UserGitDir } from "../git/user_git_dir.ts";
+import type { HostPath } from "../path.ts";
 import { effectiveUid } from "../sys/process.ts";
 import type { Layout } from "./layout.ts";
 import type { RepoRecord } from "./types.ts";
@@ -21,13 +22,21 @@ export function ownerOf(who: { readonly uid: number; readonly gid: number }): Ow
   throw new Failure("usage", `Cannot act for user ${who.uid}: only root can; run afs as that user`);
 }
 
-/** The user's git directory of a repository. */
-export function userGitDirOf(
-  record: Pick<RepoRecord, "id" | "uid" | "gid">,
+/** What says where a repository's user's git directory is, and whose. */
+export type GitDirRecord = Pick<RepoRecord, "id" | "uid" | "gid" | "gitDir">;
+
+/** Where the user's git directory of a repository lies. */
+export function userGitDirPath(
+  { id, gitDir }: Pick<GitDirRecord, "id" | "gitDir">,
   layout: Layout,
-): UserGitDir {
+): HostPath {
+  return gitDir ?? layout.repo(id).userGitDir;
+}
+
+/** The user's git directory of a repository. */
+export function userGitDirOf(record: GitDirRecord, layout: Layout): UserGitDir {
   return {
-    gitDir: layout.repo(record.id).userGitDir,
+    gitDir: userGitDirPath(record, layout),
     workTree: layout.emptyDir,
     owner: ownerOf(record),
   };
@@ -38,7 +47,7 @@ export function userGitDirOf(
  * directory's. Of another user than this process's it is a file that says where that is.
  */
 export async function ownersGitOf(
-  record: Pick<RepoRecord, "id" | "uid" | "gid">,
+  record: GitDirRecord,
   layout: Layout,
 ): Promise<OwnersGit> {
   const { convertDir } = layout.repo(record.id);

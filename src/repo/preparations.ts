@@ -35,6 +35,9 @@ export interface Preparation {
   readonly xattrs: boolean;
   readonly umask: number;
   readonly readOnly: boolean;
+  readonly gitDir: HostPath | null;
+  readonly preparedGitDir: boolean;
+  readonly singleBranch: boolean;
   readonly remoteRefreshSeconds: number | null;
   readonly tokenFile: string | null;
   readonly wanted: RepoRecord["wanted"];
@@ -65,6 +68,9 @@ const COLUMNS = [
   "xattrs",
   "umask",
   "readOnly",
+  "gitDir",
+  "preparedGitDir",
+  "singleBranch",
   "remoteRefreshSeconds",
   "tokenFile",
   "wanted",

@@ -14,6 +14,7 @@ import { isOid } from "../git/oid.ts";
 import { planRefs, readRefs, type Refs } from "../git/refs.ts";
 import { publishRefs, readTracking } from "../git/user_git_dir.ts";
 import { editShallow, withoutParents } from "../git/user_shallow.ts";
+import { byteStringOfText } from "../path.ts";
 import type { Layout } from "./layout.ts";
 import { userGitDirOf } from "./owner.ts";
 import type { RepoRecord } from "./types.ts";
@@ -55,6 +56,16 @@ export async function mirrorOf(storeGitDir: string): Promise<Refs> {
   return await readRefs({ gitDir: storeGitDir }, ["refs/heads", "refs/tags"]);
 }
 
+/** What of a store's branches and tags a repository is shown. */
+export function refsFor(
+  { singleBranch, sourceRef }: Pick<RepoRecord, "singleBranch" | "sourceRef">,
+  mirror: Refs,
+): Refs {
+  if (!singleBranch) return mirror;
+  const own = byteStringOfText(sourceRef);
+  return new Map([...mirror].filter(([name]) => name === own || name.startsWith("refs/tags/")));
+}
+
 /** To repositories of one store. One user's broken git directory keeps the others from nothing. */
 export async function publish(
   repos: readonly RepoRecord[],
@@ -80,8 +91,9 @@ export async function publish(
 async function publishTo(
   repo: RepoRecord,
   layout: Layout,
-  { before: allBefore, remoteHead, mirror }: News & { readonly mirror: Refs },
+  { before: allBefore, remoteHead, mirror: all }: News & { readonly mirror: Refs },
 ): Promise<number> {
+  const mirror = refsFor(repo, all);
   const dir = userGitDirOf(repo, layout);
   const { shallowPath } = layout.repo(repo.id);
   const ours = linesOf(await readTextIfExists(shallowPath));

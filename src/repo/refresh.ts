@@ -11,6 +11,9 @@
  * depth does, and stays shallow: its boundary is where it was, and what was pushed since is added
  * on top. (`--depth` would cut the new commits off the old ones, and every branch would seem
  * rewritten.) A branch that really was rewritten brings the history that the remote sends then.
+ *
+ * A store with a single branch follows that one, and what tags there are that lead to its commits:
+ * whenever the remote has tags that are not here, git looks for those.
  */
 
 import type { Clock } from "../clock.ts";
@@ -26,11 +29,12 @@ import {
   openPacks,
   progressTo,
   readStoreConfig,
+  tagOptions,
   type TransferProgress,
 } from "../git/store.ts";
 import { runTransfer, type TransferOptions } from "../git/transfer.ts";
-import { bytesOf, byteString } from "../path.ts";
-import { cleanUp, fetchHistory } from "./history.ts";
+import { bytesOf, byteString, byteStringOfText } from "../path.ts";
+import { ALL_REFS, cleanUp, fetchHistory } from "./history.ts";
 import type { Layout, StoreLayout } from "./layout.ts";
 import { takeLock } from "./lock.ts";
 import { mirrorOf, publish, trackingOf } from "./publish.ts";
@@ -124,14 +128,18 @@ async function refresh(
   const answer = await askRefs(run);
   const lastFetchAt = new Date().toISOString();
   const remote = parseRefs(answer);
-  const all = record.depth === null;
+  const { singleBranch } = record;
+  const all = record.depth === null && !singleBranch;
   let mirror = await mirrorOf(store.gitDir);
   const news = all ? remote : new Map([...remote].filter(([name]) => mirror.has(name)));
   const changed = [...news].filter(([name, oid]) => mirror.get(name) !== oid);
-  const fetched = changed.length > 0 || (all && news.size < mirror.size);
+  const followed = singleBranch && hasOtherTags(remote, mirror) ? followable(options, remote) : [];
+  const fetched = changed.length > 0 || (all && news.size < mirror.size) || followed.length > 0;
   if (fetched) {
-    const refspecs = all ? ALL_REFS : changed.map(([name]) => `+${name}:${name}`);
-    await fetchRefs(store, refspecs, all, { ...run, ...transferInto(store, options) }, partial);
+    const names = new Set([...changed.map(([name]) => name), ...followed]);
+    const refspecs = all ? ALL_REFS : [...names].map((name) => `+${name}:${name}`);
+    const kind = { all, singleBranch, partial };
+    await fetchRefs(store, refspecs, kind, { ...run, ...transferInto(store, options) });
     mirror = await mirrorOf(store.gitDir);
   }
   const repos = options.repos();
@@ -139,7 +147,16 @@ async function refresh(
   return { ...NOTHING, ...published, remote: await digestOf(answer), lastFetchAt, fetched };
 }
 
-const ALL_REFS = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+/** Tags that may lead to commits that are here. */
+function hasOtherTags(remote: Refs, mirror: Refs): boolean {
+  return [...remote.keys()].some((name) => name.startsWith("refs/tags/") && !mirror.has(name));
+}
+
+/** The refs with which git brings them. */
+function followable({ repos }: RefreshOptions, remote: Refs): string[] {
+  const sources = repos().map(({ sourceRef }) => byteStringOfText(sourceRef));
+  return sources.filter((name) => remote.has(name));
+}
 
 /** Branches and tags of the remote. Two requests at an http server. */
 async function askRefs(run: TransferOptions): Promise<Uint8Array<ArrayBuffer>> {
@@ -175,9 +192,8 @@ function transferInto(
 async function fetchRefs(
   store: StoreLayout,
   refspecs: readonly string[],
-  prune: boolean,
+  kind: { readonly all: boolean; readonly singleBranch: boolean; readonly partial: boolean },
   run: TransferOptions,
-  partial: boolean,
 ): Promise<void> {
   const lock = await takeLock(
     store.historyLockPath,
@@ -185,9 +201,9 @@ async function fetchRefs(
   );
   try {
     await cleanUp(store);
-    const args = ["fetch", ...fetchOptions(partial), "--no-tags", "--force"];
+    const args = ["fetch", ...fetchOptions(kind.partial), ...tagOptions(kind), "--force"];
     // A branch `a` that is gone stands in the way of `a/b`.
-    await runTransfer([...args, ...(prune ? ["--prune"] : []), "--stdin", "origin"], {
+    await runTransfer([...args, ...(kind.all ? ["--prune"] : []), "--stdin", "origin"], {
       ...run,
       stdin: bytesOf(refspecs.map((refspec) => `${refspec}\n`).join("")),
     });

@@ -35,6 +35,9 @@ function record(changes: Partial<RepoRecord> = {}): RepoRecord {
     xattrs: false,
     umask: 0o022,
     readOnly: false,
+    gitDir: null,
+    preparedGitDir: false,
+    singleBranch: false,
     wanted: "mounted",
     history: "fetching",
     acquiredAt: "2024-01-01T00:00:00.000Z",
@@ -105,6 +108,9 @@ Deno.test("registry: rows of an older program have what they stand for", async (
       umask: __________,
       readOnly: ___________,
       tokenFile: ____________,
+      gitDir: _gitDir,
+      preparedGitDir: _prepared,
+      singleBranch: _single,
       ...old
     } = record();
     const db = openDatabase(layout.registryPath, { migrations: REGISTRY_MIGRATIONS.slice(0, 1) });

@@ -8,7 +8,9 @@
 import { pathExists, removeIfExists, removeTree } from "../git/files.ts";
 import { readRefs } from "../git/refs.ts";
 import { dropCredentials } from "../git/store.ts";
+import { hasGitDir } from "../git/placed_git_dir.ts";
 import { type LocalCommits, localCommits, stagedCount } from "../git/user_git_dir.ts";
+import { takeAwayGitDir } from "./git_dir.ts";
 import type { Layout } from "./layout.ts";
 import { takeLock, tryLock } from "./lock.ts";
 import { userGitDirOf } from "./owner.ts";
@@ -25,7 +27,7 @@ export async function whatExistsOnlyHere(
   layout: Layout,
 ): Promise<LocalCommits[]> {
   const dir = userGitDirOf(record, layout);
-  if (!await pathExists(dir.gitDir)) return [];
+  if (!await hasGitDir(dir)) return [];
   const { gitDir } = layout.store(record.storeId);
   const mirror = await pathExists(gitDir)
     ? await readRefs({ gitDir }, ["refs/heads", "refs/tags"])
@@ -36,7 +38,7 @@ export async function whatExistsOnlyHere(
 /** Files that are staged and not committed. Runs as the owner. Throws GitError. */
 export async function stagedIn(record: RepoRecord, layout: Layout): Promise<number> {
   const dir = userGitDirOf(record, layout);
-  return await pathExists(dir.gitDir) ? await stagedCount(dir) : 0;
+  return await hasGitDir(dir) ? await stagedCount(dir) : 0;
 }
 
 export interface RemoveOptions {
@@ -71,6 +73,7 @@ export async function removeRepo(record: RepoRecord, options: RemoveOptions): Pr
 
 async function removeFolders(id: string, layout: Layout): Promise<void> {
   const repo = layout.repo(id);
+  await takeAwayGitDir(id, layout);
   await removeIfExists(repo.credentialsPath);
   await removeIfExists(repo.tokenLinkPath);
   await removeTree(repo.userGitDir);

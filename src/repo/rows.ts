@@ -3,7 +3,12 @@
 type Value = string | number | null;
 
 /** Columns that are true or false. */
-const BOOLEANS: ReadonlySet<string> = new Set(["xattrs", "readOnly"]);
+const BOOLEANS: ReadonlySet<string> = new Set([
+  "xattrs",
+  "readOnly",
+  "preparedGitDir",
+  "singleBranch",
+]);
 
 export function valuesOf<C extends string>(
   object: Readonly<Record<C, Value | boolean>>,

@@ -62,4 +62,10 @@ export const REGISTRY_MIGRATIONS = [
    ALTER TABLE preparations ADD COLUMN readOnly INTEGER NOT NULL DEFAULT 0;`,
   `ALTER TABLE repos ADD COLUMN tokenFile TEXT;
    ALTER TABLE preparations ADD COLUMN tokenFile TEXT;`,
+  `ALTER TABLE repos ADD COLUMN gitDir TEXT;
+   ALTER TABLE repos ADD COLUMN preparedGitDir INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE repos ADD COLUMN singleBranch INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE preparations ADD COLUMN gitDir TEXT;
+   ALTER TABLE preparations ADD COLUMN preparedGitDir INTEGER NOT NULL DEFAULT 0;
+   ALTER TABLE preparations ADD COLUMN singleBranch INTEGER NOT NULL DEFAULT 0;`,
 ] as const;

@@ -111,6 +111,9 @@ class TestGround implements Ground {
       xattrs: false,
       umask: 0o022,
       readOnly: false,
+      gitDir: null,
+      preparedGitDir: false,
+      singleBranch: false,
       ...request,
     }, {
       layout: this.layout,

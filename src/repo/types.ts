@@ -52,6 +52,12 @@ export interface RepoRecord {
   readonly umask: number;
   /** Nothing can be changed through the mount. */
   readonly readOnly: boolean;
+  /** Where the user's git directory lies; null: below the state root. */
+  readonly gitDir: HostPath | null;
+  /** It was there before, and was prepared. */
+  readonly preparedGitDir: boolean;
+  /** Of the remote, only `sourceRef` is followed, and the tags that lead to its commits. */
+  readonly singleBranch: boolean;
   /** Whether a daemon start mounts it. */
   readonly wanted: "mounted" | "unmounted";
   readonly history: "fetching" | "full" | "shallow";

@@ -449,6 +449,9 @@ cliTest("every long verb says what it is at", async (afs) => {
     requiredCommit: null,
     tokenFile: null,
     readOnly: false,
+    gitDir: null,
+    preparedGitDir: false,
+    singleBranch: false,
     refreshSeconds: null,
   };
   const acquired = [

@@ -169,6 +169,9 @@ for (const way of WAYS) {
         requiredCommit: null,
         refreshSeconds: null,
         tokenFile: null,
+        gitDir: null,
+        preparedGitDir: false,
+        singleBranch: false,
         wait: "history",
       } as const;
       try {
