@@ -367,6 +367,27 @@ cliTest("log-level: of every thread, those that run and those that come", async 
   assert.equal((await afs.ok(["log-level"])).stdout, "info\n");
 });
 
+cliTest("log-level: of a mount's thread, while it runs and when it starts", async (afs) => {
+  await makeRepo(afs.at("repo.git"));
+  const daemon = await afs.startDaemon();
+  await afs.ok(["mount", afs.at("repo.git"), "m", "--wait=history", "--refresh", "never"]);
+  await afs.sh('cd "$1"; for name in one two three; do echo x >"$name"; done', [afs.at("m")]);
+  await afs.ok(["unmount", "m"]);
+  // What a disk may do in a power failure: the thread warns when it looks for them.
+  await afs.sh('find "$1"/repos/*/overlay/upper -type f -delete', [afs.stateRoot]);
+  const warned = async () => (await daemon.logged(/^Backing file was lost/)).length;
+  await afs.ok(["log-level", "error"]);
+  await afs.ok(["remount", "m"]);
+  await cat(afs.at("m/one"));
+  assert.equal(await warned(), 0);
+  await afs.ok(["log-level", "warning"]);
+  await cat(afs.at("m/two"));
+  assert.equal(await warned(), 1);
+  await afs.ok(["log-level", "fatal"]);
+  await cat(afs.at("m/three"));
+  assert.equal(await warned(), 1);
+});
+
 cliTest("status --watch: a line a change, JSON, a terminal, and the ends", async (afs) => {
   await makeRepo(afs.at("repo.git"));
   await makeRepo(afs.at("other.git"));
