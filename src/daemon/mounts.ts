@@ -280,6 +280,7 @@ export class Mounts {
       uid: repo.uid,
       gid: repo.gid,
       userGitDir: userGitDirPath(repo, layout),
+      isGitDirElsewhere: repo.gitDir !== null,
       stateRoot: layout.stateRoot,
       ...(through === undefined ? {} : { through }),
     };

@@ -220,7 +220,8 @@ async function presentBlobs(options: ImportOptions, oids: readonly Oid[]): Promi
   if (oids.length === 0) return [];
   const { dir, storeGitDir, objectFormat } = options;
   const uid = dir.owner?.uid ?? effectiveUid();
-  const objects = new UserObjects({ gitDir: dir.gitDir, uid, objectFormat });
+  const gitDir = dir.isElsewhere === true ? null : dir.gitDir;
+  const objects = new UserObjects({ gitDir, uid, objectFormat });
   try {
     const present = new Set(await inParts(oids, (part) => objects.present(part)));
     const others = oids.filter((oid) => !present.has(oid));

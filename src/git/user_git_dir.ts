@@ -52,6 +52,8 @@ export interface UserGitDir {
   readonly workTree: string;
   /** Null: the daemon's own user. */
   readonly owner: Owner | null;
+  /** It lies where its owner wanted it: no thread of this process may look there. */
+  readonly isElsewhere?: boolean;
 }
 
 export interface NewUserGitDir extends UserGitDir {

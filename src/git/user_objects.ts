@@ -55,8 +55,11 @@ const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 
 export interface UserObjectsOptions {
-  /** Absolute. What is above it is ours. */
-  readonly gitDir: string;
+  /**
+   * Absolute. What is above it is ours: a link there could lead into a mount of ours, and this thread
+   * would wait for itself. Null: it lies elsewhere, and nothing of it is to be had here.
+   */
+  readonly gitDir: string | null;
   /** Its owner. */
   readonly uid: number;
   readonly objectFormat: ObjectFormat;
@@ -74,7 +77,8 @@ export class UserObjects {
 
   constructor(options: UserObjectsOptions) {
     this.#options = options;
-    this.#objects = `${options.gitDir.slice(options.gitDir.lastIndexOf("/") + 1)}/objects`;
+    const { gitDir } = options;
+    this.#objects = `${gitDir?.slice(gitDir.lastIndexOf("/") + 1)}/objects`;
   }
 
   /** A blob of at most `maxBytes`; undefined: not to be had here. Never throws. */
@@ -256,6 +260,7 @@ export class UserObjects {
 
   #parent(): number {
     const { gitDir } = this.#options;
+    if (gitDir === null) throw new FsError(ERRNO.ENOENT);
     const parent = gitDir.slice(0, gitDir.lastIndexOf("/"));
     return this.#parentFd ??= openFd(parent, O.PATH | O.DIRECTORY);
   }

@@ -36,6 +36,8 @@ export interface MountConfig {
   readonly gid: number;
   /** The git directory that `.git` names. */
   readonly userGitDir: string;
+  /** It lies where its owner wanted it. */
+  readonly isGitDirElsewhere: boolean;
   /** statfs reports this file system. */
   readonly stateRoot: string;
 }

@@ -99,7 +99,7 @@ function openTree(config: MountConfig, tree: MountTree, { log, tell, options }: 
       config.contextsPath as HostPath,
     );
     const user = new UserObjects({
-      gitDir: config.userGitDir,
+      gitDir: config.isGitDirElsewhere ? null : config.userGitDir,
       uid: config.uid,
       objectFormat: tree.objectFormat,
     });

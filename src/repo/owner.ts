@@ -39,6 +39,7 @@ export function userGitDirOf(record: GitDirRecord, layout: Layout): UserGitDir {
     gitDir: userGitDirPath(record, layout),
     workTree: layout.emptyDir,
     owner: ownerOf(record),
+    isElsewhere: record.gitDir !== null,
   };
 }
 

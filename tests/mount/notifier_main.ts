@@ -60,6 +60,7 @@ if (import.meta.main) {
       uid: 0,
       gid: 0,
       userGitDir: "/nowhere",
+      isGitDirElsewhere: false,
       stateRoot: dir,
     },
     { objectFormat: "sha1", rootTreeId: from, baseTimeSeconds: 1_700_000_000 },

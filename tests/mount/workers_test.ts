@@ -90,7 +90,7 @@ new MountHandle({
   repoId: "0123456789abcdef", repoName: "probe", mountPoint: "/nowhere", source: "probe", basePath: store.basePath,
   overlayDir: store.dir + "/overlay", xattrs: false, umask: 18, readOnly: false,
   uid: 0, gid: 0,
-  userGitDir: "", stateRoot: root,
+  userGitDir: "", isGitDirElsewhere: false, stateRoot: root,
 }, { objectFormat: "sha1", rootTreeId: "", baseTimeSeconds: 0 },
   spawnMountWorker([store.dir]), () => {}).started().catch(ended);
 const notifier = spawnNotifier();
