@@ -56,8 +56,8 @@ const S_IFREG = 0o100000;
 
 export interface UserObjectsOptions {
   /**
-   * Absolute. What is above it is ours: a link there could lead into a mount of ours, and this thread
-   * would wait for itself. Null: it lies elsewhere, and nothing of it is to be had here.
+   * Absolute. What is above it is ours: a link there could lead into a mount of ours, and this
+   * thread would wait for itself. Null: it lies elsewhere, and nothing of it is to be had here.
    */
   readonly gitDir: string | null;
   /** Its owner. */
