@@ -17,14 +17,11 @@ interface Blocked {
   readonly waiting: Parked;
 }
 
-/** A thread of the process waits for a lock of the kernel, and not for the disk. */
+/** A thread of the process waits for a lock of the kernel. */
 async function hasWaitingThread(pid: number): Promise<boolean> {
   for await (const { name } of Deno.readDir(`/proc/${pid}/task`)) {
-    const read = (file: string) =>
-      Deno.readTextFile(`/proc/${pid}/task/${name}/${file}`).catch(() => "");
-    // "0" where the kernel does not say it.
-    const isLock = /^0?$|rwsem|lock/.test(await read("wchan"));
-    if (isLock && /^State:\s+D/m.test(await read("status"))) return true;
+    const status = await Deno.readTextFile(`/proc/${pid}/task/${name}/status`).catch(() => "");
+    if (/^State:\s+D/m.test(status)) return true;
   }
   return false;
 }
