@@ -8,7 +8,7 @@ import { detachMount } from "../../src/sys/mod.ts";
 import { REPO_ID } from "./notifier_main.ts";
 import { LineChild } from "../support/lines.ts";
 import { firstToken, MONITOR_DIR, syntheticDirName } from "../../src/monitor_names.ts";
-import { waitFor } from "../support/run.ts";
+import { sleep, waitFor } from "../support/run.ts";
 import { type Lab, mountTest, type Parked } from "./harness.ts";
 
 interface Blocked {
@@ -17,13 +17,27 @@ interface Blocked {
   readonly waiting: Parked;
 }
 
+/** So often one thread must be seen waiting: for the disk it does not take so long. */
+const LOOKS = 10;
+const LOOK_MS = 10;
+
 /** A thread of the process waits for a lock of the kernel. */
 async function hasWaitingThread(pid: number): Promise<boolean> {
+  let threads = await waitingThreads(pid);
+  for (let look = 1; look < LOOKS && threads.size > 0; look++) {
+    await sleep(LOOK_MS);
+    threads = threads.intersection(await waitingThreads(pid));
+  }
+  return threads.size > 0;
+}
+
+async function waitingThreads(pid: number): Promise<Set<string>> {
+  const waiting = new Set<string>();
   for await (const { name } of Deno.readDir(`/proc/${pid}/task`)) {
     const status = await Deno.readTextFile(`/proc/${pid}/task/${name}/status`).catch(() => "");
-    if (/^State:\s+D/m.test(status)) return true;
+    if (/^State:\s+D/m.test(status)) waiting.add(name);
   }
-  return false;
+  return waiting;
 }
 
 interface Served {
