@@ -78,7 +78,7 @@ cliTest("--git-dir: git works there as its owner, and remove-repo takes it away"
   await as(mountPoint, "echo even >> file.txt; git commit -qam even");
   const head = (await as(mountPoint, "git rev-parse HEAD")).trim();
   await waitFor(
-    async () => (await daemon.logged("Base follows HEAD")).some(({ commit }) => commit === head),
+    async () => (await daemon.logged("Base follows HEAD")).some(({ to }) => to === head),
     "base that follows HEAD",
   );
   await as(mountPoint, "git branch topic HEAD~1");
