@@ -19,14 +19,20 @@ import { linesOf } from "../support/lines.ts";
 
 export const REPO_ID = "0123456789abcdef";
 
-/** Its file is one of two blobs, and `missing` a directory whose tree nobody has. */
+/**
+ * Its file is one of two blobs, and `missing` a directory whose tree nobody has, as is the one in
+ * `held`.
+ */
 function putRoot(base: BaseStore, number: number): Oid {
   const root = fakeOid(number);
-  base.putTrees([[
+  const held = fakeOid(200);
+  const missing = { mode: "40000", name: "missing", oid: fakeOid(100) };
+  base.putTrees([[held, rawTree([missing])], [
     root,
     rawTree([
       { mode: "100644", name: "file", oid: fakeOid(10 + number) },
-      { mode: "40000", name: "missing", oid: fakeOid(100) },
+      { mode: "40000", name: "held", oid: held },
+      missing,
     ]),
   ]]);
   base.putSizes([[fakeOid(10 + number), number]]);

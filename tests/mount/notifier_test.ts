@@ -55,9 +55,9 @@ async function serve(lab: Lab): Promise<Served> {
   return { server, mountPoint };
 }
 
-/** Somebody holds the root, and waits for the network. */
-async function hold(lab: Lab, mountPoint: string): Promise<Parked> {
-  const waiting = lab.park("rmdir", `${mountPoint}/missing`);
+/** Somebody holds a directory, and waits for the network. */
+async function hold(lab: Lab, mountPoint: string, directory = mountPoint): Promise<Parked> {
+  const waiting = lab.park("rmdir", `${directory}/missing`);
   await lab.waitForRequests(mountPoint, 1);
   return waiting;
 }
@@ -111,7 +111,11 @@ mountTest("notifier: a killed daemon's dead mount is taken away by force", async
   assert.equal(await waiting.exited, 1);
 });
 
-/** What the file monitor says; each time asked as somebody else. */
+/**
+ * What the file monitor says. Not while the root is held: should the kernel have dropped the name
+ * of the monitor's directory, it has to look there. Each time
+ * asked as somebody else.
+ */
 function monitorOf(lab: Lab, mountPoint: string) {
   const directory = `${mountPoint}/${syntheticDirName(REPO_ID)}/${MONITOR_DIR}`;
   let asker = 0;
@@ -125,15 +129,15 @@ function monitorOf(lab: Lab, mountPoint: string) {
 mountTest("notifier: an answer of the file monitor waits for no network", async (lab) => {
   const { server, mountPoint } = await serve(lab);
   const ask = monitorOf(lab, mountPoint);
-  await lab.sh('touch "$1/one"', [mountPoint]);
+  await lab.sh('touch "$1/held/one"', [mountPoint]);
   const first = await ask(firstToken(REPO_ID));
-  assert.deepEqual(first.paths, ["one"]);
+  assert.deepEqual(first.paths, ["held/one"]);
   assert.notEqual(first.token, firstToken(REPO_ID));
-  await lab.sh('touch "$1/two"', [mountPoint]);
-  const waiting = await hold(lab, mountPoint);
+  await lab.sh('touch "$1/held/two"', [mountPoint]);
+  const waiting = await hold(lab, mountPoint, `${mountPoint}/held`);
   for (let i = 0; i < 3; i++) {
     // The same token: the kernel may still show what was there before.
-    assert.deepEqual(await ask(first.token), { token: first.token, paths: ["two"] });
+    assert.deepEqual(await ask(first.token), { token: first.token, paths: ["held/two"] });
     assert.ok(await hasWaitingThread(server.pid));
   }
   waiting.kill("SIGKILL");
@@ -150,8 +154,8 @@ mountTest("notifier: a mount goes while an answer waits for a directory", async 
   const { server, mountPoint } = await serve(lab);
   const ask = monitorOf(lab, mountPoint);
   const { token } = await ask(firstToken(REPO_ID));
-  await lab.sh('touch "$1/one"', [mountPoint]);
-  const waiting = await hold(lab, mountPoint);
+  await lab.sh('touch "$1/held/one"', [mountPoint]);
+  const waiting = await hold(lab, mountPoint, `${mountPoint}/held`);
   const asked = ask(token).catch(() => null);
   await waitFor(() => hasWaitingThread(server.pid), "a barrier that waits");
   await server.send("unmount");
