@@ -5,7 +5,7 @@
 #     docker run --rm --cap-add SYS_ADMIN --device /dev/fuse -e REPO_WAIT=history \
 #       afs git log --oneline -5
 #
-# Any base with apt-get will do. docs/operation.md has more.
+# Any base with apt-get will do. docs/deployment.md has more.
 ARG BASE=debian:stable-slim
 FROM ${BASE}
 
