@@ -13,6 +13,7 @@
  * What could not be imported is served from where it is, and asked for when it has gone.
  */
 
+import { systemClock } from "../clock.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { importObjects, type ImportOptions } from "../git/import.ts";
 import type { Oid } from "../git/oid.ts";
@@ -50,7 +51,8 @@ export class BorrowedBlobs {
   async #run(): Promise<void> {
     const { signal } = this.#stopping;
     while (this.#waiting.length > 0 && !signal.aborted) {
-      await pause(PAUSE_MS, signal);
+      // One that was stopped has no more to wait for.
+      await systemClock.sleep(PAUSE_MS, signal).catch(() => {});
       const blobOids = this.#waiting.splice(0, AT_ONCE);
       try {
         const count = await importObjects(this.#source, { treeOids: [], blobOids });
@@ -62,18 +64,4 @@ export class BorrowedBlobs {
       }
     }
   }
-}
-
-/** Ends early when aborted. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
-  });
 }

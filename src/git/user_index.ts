@@ -51,25 +51,29 @@ if [ "$line" = "$1" ]; then rm -f index.lock; fi
 `;
 
 /** Into the lock, with its time. */
+const WRITE = 'cat > index.lock && TZ=UTC0 touch -t "$1" index.lock';
+const INSTALL = "mv -f index.lock index";
+/** What a switch takes away of earlier merges (branch.c, remove_branch_state). */
+const CLEAN = "rm -f MERGE_RR MERGE_MSG MERGE_MODE AUTO_MERGE SQUASH_MSG";
+
 const WRITE_INDEX = `
 cd "$GIT_DIR" || exit 1
-cat > index.lock && TZ=UTC0 touch -t "$1" index.lock
+${WRITE}
 `;
 
-/** With what a switch takes away of earlier merges (branch.c, remove_branch_state). */
 const INSTALL_INDEX = `
-cd "$GIT_DIR" && mv -f index.lock index || exit 1
-rm -f MERGE_RR MERGE_MSG MERGE_MODE AUTO_MERGE SQUASH_MSG
+cd "$GIT_DIR" && ${INSTALL} || exit 1
+${CLEAN}
 `;
 
-/** All three, in one process: what follows the time is git's, to move HEAD. */
+/** Both in one process, and between them what follows the time, which is git's, to move HEAD. */
 const FINISH = `
 cd "$GIT_DIR" || exit 1
-cat > index.lock && TZ=UTC0 touch -t "$1" index.lock || exit 1
+${WRITE} || exit 1
 shift
 git "$@" 2>&1 </dev/null || exit 10
-mv -f index.lock index || exit 11
-rm -f MERGE_RR MERGE_MSG MERGE_MODE AUTO_MERGE SQUASH_MSG
+${INSTALL} || exit 11
+${CLEAN}
 `;
 
 export type LockedIndex =

@@ -146,49 +146,50 @@ function serve({ config, tree, eventFd, port, counters, ...shared }: StartMount)
   };
   const notices = new NoticeState(shared.notices);
   const gate = gateOf(config);
-  let served: Served | null = null;
+  let opened: Served | null = null;
   let mount: FuseMount;
   try {
     // First all that reads: a damaged database must not leave a mount that nobody answers.
-    if (tree !== null) served = openTree(config, tree, loop);
+    if (tree !== null) opened = openTree(config, tree, loop);
     mount = mountFuse(config);
   } catch (error) {
-    served?.base.close();
-    served?.overlay.close();
+    opened?.base.close();
+    opened?.overlay.close();
     const errno = error instanceof FsError ? error.errno : 0;
     tell({ kind: "mount-failed", errno, cause: messageOf(error) });
     return;
   }
   const { fd, device } = mount;
-  const partsOf = ({ filesystem, overlay, objects }: Served): Parts => ({
-    filesystem,
-    objects,
-    rebases: new Rebases(filesystem, overlay, tell),
-    switches: new Switches({
-      filesystem,
-      overlay,
-      notices,
-      duplicateDevice: () => duplicateFd(fd),
-      closeFd,
-      tell,
-    }),
-  });
-  let parts = served === null ? null : partsOf(served);
+  const partsOf = (served: Served): Parts => {
+    const { filesystem, overlay } = served;
+    return {
+      ...served,
+      rebases: new Rebases(filesystem, overlay, tell),
+      switches: new Switches({
+        filesystem,
+        overlay,
+        notices,
+        duplicateDevice: () => duplicateFd(fd),
+        closeFd,
+        tell,
+      }),
+    };
+  };
+  let parts = opened === null ? null : partsOf(opened);
   const publish = (tree: MountTree) => {
     try {
-      served ??= openTree(config, tree, loop);
+      parts ??= partsOf(openTree(config, tree, loop));
     } catch (error) {
       tell({ kind: "published", error: messageOf(error) });
       return;
     }
-    parts ??= partsOf(served);
-    session.serve(served.filesystem);
+    session.serve(parts.filesystem);
     tell({ kind: "published", error: null });
     session.wake(GATE_KEY);
   };
   const session: Session = new Session({
     device: fuseDevice(fd, eventFd),
-    filesystem: served?.filesystem ?? gate,
+    filesystem: parts?.filesystem ?? gate,
     log: { warn: (message, fields) => log.warn(message, fields) },
     drain: () => {
       clearEventFd(eventFd);
@@ -203,7 +204,7 @@ function serve({ config, tree, eventFd, port, counters, ...shared }: StartMount)
           session.wake(GATE_KEY);
         } else if (command.kind === "log-level") setLogLevel(command.level);
         else if (command.kind === "ping") {
-          const monitorQueries = served?.filesystem.monitorQueries ?? 0;
+          const monitorQueries = parts?.filesystem.monitorQueries ?? 0;
           tell({ kind: "pong", id: command.id, waiting: session.parkedCount, monitorQueries });
         } else take(command, { session, notices, parts });
       }
@@ -234,7 +235,7 @@ function serve({ config, tree, eventFd, port, counters, ...shared }: StartMount)
   if (left !== null) {
     log.error("Dead mount is left", { mountPoint: config.mountPoint, error: left.message });
   }
-  if (served !== null) closeTree(served, log);
+  if (parts !== null) closeTree(parts, log);
   tell({ kind: "unmounted", cause });
 }
 
@@ -291,9 +292,7 @@ function filesystemOf(
 }
 
 /** What commands for a tree are for. */
-interface Parts {
-  readonly filesystem: MergedFilesystem;
-  readonly objects: PortObjects;
+interface Parts extends Served {
   readonly rebases: Rebases;
   readonly switches: Switches;
 }
