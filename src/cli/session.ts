@@ -152,7 +152,7 @@ export class Session {
     try {
       if (verb === "unmount" || verb === "remove-repo") {
         // The lock is held here, so whatever is mounted there has no daemon.
-        const repos = [...registry.all(), ...registry.preparations.all()];
+        const repos = registry.everything();
         await detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
       }
       return await interruptible(({ signal, onProgress, enter }) => {

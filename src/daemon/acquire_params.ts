@@ -2,8 +2,13 @@
 
 import type { Params } from "../control/api.ts";
 import { Failure } from "../failure.ts";
-import { DEFAULT_REFRESH_SECONDS, DEFAULT_UMASK, type RepoRecord } from "../repo/types.ts";
 import type { HostPath } from "../path.ts";
+import {
+  DEFAULT_REFRESH_SECONDS,
+  DEFAULT_UMASK,
+  type RepoRecord,
+  type RepoSettings,
+} from "../repo/types.ts";
 
 /** In the order of their names. */
 export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
@@ -11,7 +16,9 @@ export function byName<T extends { readonly repo: string }>(repos: T[]): T[] {
 }
 
 /** What both verbs say of what is to be acquired. */
-export function sourceOf(params: Params<"mount"> | Params<"add-repo">) {
+export function sourceOf(
+  params: Params<"mount"> | Params<"add-repo">,
+): Omit<RepoSettings, "mountPoint"> {
   const { branch, depth, requiredCommit, tokenFile, uid, gid, xattrs, readOnly } = params;
   const { umask = DEFAULT_UMASK } = params;
   const { preparedGitDir, singleBranch } = params;

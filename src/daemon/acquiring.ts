@@ -160,7 +160,7 @@ export async function checkPlaces(
   request: AcquireRequest,
   { layout, registry }: { readonly layout: Layout; readonly registry: Registry },
 ): Promise<Pick<AcquireRequest, "mountPoint" | "gitDir">> {
-  const records = [...registry.all(), ...registry.preparations.all()];
+  const records = registry.everything();
   const gitDir = await checkGitDir(request, { layout, records });
   const { path: mountPoint } = await checkMountPoint(request.mountPoint, {
     records,

@@ -7,6 +7,7 @@ import type { HostPath } from "../path.ts";
 import type { fetchHistory, HistoryResult } from "../repo/history.ts";
 import { layoutOf } from "../repo/layout.ts";
 import { openRegistry, type Registry } from "../repo/registry.ts";
+import { PLAIN_SETTINGS } from "../repo/testing.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { HistoryTasks } from "./history_tasks.ts";
 
@@ -32,11 +33,9 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     id,
     name: id,
     remote: "https://host/x",
-    branch: null,
+    ...PLAIN_SETTINGS,
     ref: "refs/heads/main",
     sourceRef: "refs/heads/main",
-    requiredCommitOid: null,
-    depth: null,
     mountPoint: `/mnt/${id}` as HostPath,
     storeId: "store",
     objectFormat: "sha1",
@@ -50,19 +49,11 @@ function record(id: string, changes: Partial<RepoRecord> = {}): RepoRecord {
     baseTimeSeconds: 1,
     uid: 0,
     gid: 0,
-    xattrs: false,
-    umask: 0o022,
-    readOnly: false,
-    gitDir: null,
-    preparedGitDir: false,
-    singleBranch: false,
     wanted: "mounted",
     history: "fetching",
     acquiredAt: "2026-01-01T00:00:00.000Z",
     lastFetchAt: null,
     fetchResult: "ok",
-    remoteRefreshSeconds: 30,
-    tokenFile: null,
     ...changes,
   };
 }

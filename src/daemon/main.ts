@@ -303,7 +303,7 @@ class Daemon {
 
   async #detachAll(): Promise<void> {
     try {
-      const repos = [...this.#registry.all(), ...this.#registry.preparations.all()];
+      const repos = this.#registry.everything();
       await detachOurMounts(new Set(repos.map((repo) => repo.mountPoint)));
     } catch (error) {
       this.#log.error("Dead mount is left", { error: messageOf(error) });

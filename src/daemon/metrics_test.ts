@@ -129,11 +129,11 @@ Deno.test("a thread that does not answer is left out and counted", async () => {
 Deno.test("ready: what is wanted and answers, nothing else", async () => {
   const repo = (id: string, wanted: "mounted" | "unmounted") => ({ id, name: id, wanted });
   const registry = {
-    all: () =>
-      ["up", "gone", "stuck"].map((id) => repo(id, "mounted")).concat(
-        repo("unwanted", "unmounted"),
-      ),
-    preparations: { all: () => [repo("later", "mounted")] },
+    everything: () => [
+      ...["up", "gone", "stuck"].map((id) => repo(id, "mounted")),
+      repo("unwanted", "unmounted"),
+      repo("later", "mounted"),
+    ],
   } as unknown as Parameters<typeof unready>[0];
   const answers = (pong: Pong | null) => ({ ping: () => Promise.resolve(pong) });
   const fine = { waiting: 0, monitorQueries: 0 };

@@ -15,11 +15,11 @@ import type { Progress } from "../control/api.ts";
 import { Failure, messageOf } from "../failure.ts";
 import { storeIdOf } from "../git/remote_url.ts";
 import { redact } from "../redact.ts";
-import { acquire } from "../repo/acquire.ts";
+import { acquire, type AcquireRequest } from "../repo/acquire.ts";
 import type { Layout } from "../repo/layout.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { Registry } from "../repo/registry.ts";
-import type { RepoRecord } from "../repo/types.ts";
+import { type RepoRecord, repoSettingsOf } from "../repo/types.ts";
 import { AcquireEvents, AcquireSteps } from "./acquire_steps.ts";
 
 export interface PreparationTasksOptions {
@@ -136,28 +136,9 @@ export class PreparationTasks {
   }
 }
 
-function requestOf(preparation: Preparation) {
-  const { name, remote: url, branch, depth, requiredCommitOid, mountPoint } = preparation;
-  const { uid, gid, xattrs, umask, readOnly, remoteRefreshSeconds, tokenFile } = preparation;
-  const { gitDir, preparedGitDir, singleBranch } = preparation;
-  return {
-    name,
-    url,
-    tokenFile,
-    branch,
-    depth,
-    requiredCommitOid,
-    remoteRefreshSeconds,
-    mountPoint,
-    uid,
-    gid,
-    xattrs,
-    umask,
-    readOnly,
-    gitDir,
-    preparedGitDir,
-    singleBranch,
-  };
+function requestOf(preparation: Preparation): AcquireRequest {
+  const { name, remote: url } = preparation;
+  return { ...repoSettingsOf(preparation), name, url };
 }
 
 /** Where its objects will be. */

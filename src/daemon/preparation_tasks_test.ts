@@ -3,7 +3,7 @@ import { Failure } from "../failure.ts";
 import type { HostPath } from "../path.ts";
 import { acquire } from "../repo/acquire.ts";
 import type { Preparation } from "../repo/preparations.ts";
-import { type Ground, onGround } from "../repo/testing.ts";
+import { type Ground, onGround, PLAIN_SETTINGS } from "../repo/testing.ts";
 import type { RepoRecord } from "../repo/types.ts";
 import { PreparationTasks, type PreparationTasksOptions } from "./preparation_tasks.ts";
 
@@ -14,21 +14,11 @@ function preparationOn(ground: Ground, remote: string): Preparation {
     id: "00112233445566aa",
     name: "one",
     remote,
-    branch: null,
-    depth: null,
-    requiredCommitOid: null,
+    ...PLAIN_SETTINGS,
     mountPoint: `${ground.dir}/one` as HostPath,
     madeFolders: 2,
     uid: Deno.uid() as number,
     gid: Deno.gid() as number,
-    xattrs: false,
-    umask: 0o022,
-    readOnly: false,
-    gitDir: null,
-    preparedGitDir: false,
-    singleBranch: false,
-    remoteRefreshSeconds: 30,
-    tokenFile: null,
     wanted: "mounted",
     askedAt: "2026-01-02T03:04:05.000Z",
     error: null,

@@ -24,11 +24,12 @@ import type { Layout } from "../repo/layout.ts";
 import { ownerOf } from "../repo/owner.ts";
 import type { Preparation } from "../repo/preparations.ts";
 import type { Registry } from "../repo/registry.ts";
-import type { RepoRecord } from "../repo/types.ts";
+import { type RepoRecord, repoSettingsOf } from "../repo/types.ts";
 import { isWritable } from "../sys/mod.ts";
 import { checkPlaces } from "./acquiring.ts";
 import { events } from "./events.ts";
 import { PreparationTasks, storeIdOfPreparation } from "./preparation_tasks.ts";
+import { selectedOf, type Selection } from "./selection.ts";
 
 /** What it needs of `Mounts`. */
 export interface PlaceholderMounts {
@@ -68,15 +69,9 @@ export class Preparing {
     });
   }
 
-  /** Null: there is none. `inside`: a directory within the mount will do. */
-  find(selector: Selector, options: { inside: boolean } = { inside: false }): Preparation | null {
-    const { preparations } = this.#options.registry;
-    if (selector.by === "name") return preparations.by("name", selector.name);
-    const { dir } = selector;
-    return preparations.by("mountPoint", dir) ??
-      preparations.all().find(({ mountPoint }) =>
-        options.inside && dir.startsWith(`${mountPoint}/`)
-      ) ?? null;
+  /** Null: there is none. */
+  find(selector: Selector, selection?: Selection): Preparation | null {
+    return selectedOf(this.#options.registry.preparations, selector, selection);
   }
 
   /** Registers, mounts a placeholder, and starts. Throws Failure; nothing is left then. */
@@ -191,7 +186,7 @@ export class Preparing {
     const { id, mountPoint } = preparation;
     if (mounts === null) return;
     await checkMountPoint(mountPoint, {
-      records: [...registry.all(), ...registry.preparations.all()],
+      records: registry.everything(),
       stateRoot: layout.stateRoot,
       own: id,
       isWritable,
@@ -275,32 +270,13 @@ function stateOf(error: string | null): "preparing" | "failed" {
   return error === null ? "preparing" : "failed";
 }
 
-function preparationOf(
-  request: AcquireRequest,
-  remote: string,
-): Preparation {
-  const { name, branch, depth, requiredCommitOid, mountPoint } = request;
-  const { uid, gid, xattrs, umask, readOnly } = request;
-  const { gitDir, preparedGitDir, singleBranch } = request;
+function preparationOf(request: AcquireRequest, remote: string): Preparation {
   return {
+    ...repoSettingsOf(request),
     id: newRepoId(),
-    name,
+    name: request.name,
     remote,
-    branch,
-    depth,
-    requiredCommitOid,
-    mountPoint,
     madeFolders: 0,
-    uid,
-    gid,
-    xattrs,
-    umask,
-    readOnly,
-    gitDir,
-    preparedGitDir,
-    singleBranch,
-    remoteRefreshSeconds: request.remoteRefreshSeconds,
-    tokenFile: request.tokenFile,
     wanted: "mounted",
     askedAt: new Date().toISOString(),
     error: null,

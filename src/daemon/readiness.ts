@@ -13,13 +13,13 @@ const ANSWER_MS = 2_000;
 
 /** A line for each repository that is wanted and does not answer. */
 export async function unready(
-  registry: Pick<Registry, "all" | "preparations">,
+  registry: Pick<Registry, "everything">,
   mounts: WatchedMounts,
   isStopping: boolean,
 ): Promise<string[]> {
   if (isStopping) return ["the daemon is stopping"];
   const handles = new Map(mounts.watched().map(({ repoId, handle }) => [repoId, handle]));
-  const wanted = [...registry.all(), ...registry.preparations.all()]
+  const wanted = registry.everything()
     .filter((repo) => repo.wanted === "mounted");
   const lines = await Promise.all(wanted.map(async ({ id, name }) => {
     const handle = handles.get(id);

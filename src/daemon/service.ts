@@ -50,6 +50,7 @@ import { registerSecretsOfRemote } from "./remote_secrets.ts";
 import { historyText, statusOf } from "./status.ts";
 import type { OperatingVerb } from "./operating.ts";
 import { notYet, type PlaceholderMounts, Preparing } from "./preparing.ts";
+import { selectedOf, type Selection } from "./selection.ts";
 import { handedOver, type SwitchableMounts, switchTo } from "./switches.ts";
 
 /** What the verbs need of `Mounts`. */
@@ -168,9 +169,7 @@ export class Service implements Omit<Handlers, OperatingVerb> {
 
   /** No repository is registered, and no verb is under way that may register one. */
   get isUnused(): boolean {
-    const { preparations } = this.#registry;
-    return this.#locks.busyCount === 0 && this.#registry.all().length === 0 &&
-      preparations.all().length === 0;
+    return this.#locks.busyCount === 0 && this.#registry.everything().length === 0;
   }
 
   readonly "stop-if-unused" = (): Promise<Result<"stop-if-unused">> => {
@@ -404,23 +403,16 @@ export class Service implements Omit<Handlers, OperatingVerb> {
     return this.#registry.byId(record.id) ?? record;
   }
 
-  /** Throws Failure. `inside`: a directory within the mount will do. */
-  #find(selector: Selector, options: { inside: boolean } = { inside: false }): RepoRecord {
-    const preparation = this.#preparing.find(selector, options);
+  /** Throws Failure. */
+  #find(selector: Selector, selection?: Selection): RepoRecord {
+    const preparation = this.#preparing.find(selector, selection);
     if (preparation !== null) throw notYet(preparation);
-    if (selector.by === "name") {
-      const record = this.#registry.byName(selector.name);
-      if (record !== null) return record;
-      const name = JSON.stringify(selector.name);
-      throw new Failure("failed", `Cannot find the repository ${name}: see afs list-repos`);
-    }
-    const { dir } = selector;
-    const found = this.#registry.byMountPoint(dir) ??
-      this.#registry.all().find((record) =>
-        options.inside && dir.startsWith(`${record.mountPoint}/`)
-      );
-    if (found !== undefined) return found;
-    throw new Failure("failed", `Cannot find a repository at ${dir}: see afs list-repos`);
+    const found = selectedOf(this.#registry, selector, selection);
+    if (found !== null) return found;
+    const what = selector.by === "name"
+      ? `the repository ${JSON.stringify(selector.name)}`
+      : `a repository at ${selector.dir}`;
+    throw new Failure("failed", `Cannot find ${what}: see afs list-repos`);
   }
 
   /** Runs `work` when nothing else is being done to the repository. */

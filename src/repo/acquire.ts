@@ -48,7 +48,7 @@ import {
 } from "../git/user_git_dir.ts";
 import { createView } from "../git/view.ts";
 import type { Oid } from "../git/oid.ts";
-import { byteStringOfText, type HostPath } from "../path.ts";
+import { byteStringOfText } from "../path.ts";
 import { logger } from "../log.ts";
 import { BASE_INOS, baseStat } from "./base_stats.ts";
 import {
@@ -66,37 +66,13 @@ import { refsFor } from "./publish.ts";
 import { readConversionConfig, rootOfIndex, type RootOptions } from "./conversion.ts";
 import { ownerOf, ownersGitOf } from "./owner.ts";
 import { makeStateRoot, makeStoreDir } from "./state_root.ts";
-import type { RepoRecord } from "./types.ts";
+import { type RepoRecord, type RepoSettings, repoSettingsOf } from "./types.ts";
 
-export interface AcquireRequest {
+export interface AcquireRequest extends RepoSettings {
   readonly name: string;
   /** As the user gave it, with credentials; a relative path is relative to `cwd`. */
   readonly url: string;
-  /** Absolute; null: none. */
-  readonly tokenFile: string | null;
   readonly cwd?: string;
-  /** Branch, tag or full ref; null: the remote's HEAD. */
-  readonly branch: string | null;
-  readonly depth: number | null;
-  /** What the source must be, in full; null: whatever it is. */
-  readonly requiredCommitOid: Oid | null;
-  /** How often the remote is asked for new refs; null: never. */
-  readonly remoteRefreshSeconds: number | null;
-  readonly mountPoint: HostPath;
-  readonly uid: number;
-  readonly gid: number;
-  /** Keep extended attributes. */
-  readonly xattrs: boolean;
-  /** Permission bits that files which nobody has changed do not have: of group and others. */
-  readonly umask: number;
-  /** Nothing can be changed through the mount. */
-  readonly readOnly: boolean;
-  /** Where the user's git directory is to lie, checked; null: below the state root. */
-  readonly gitDir: HostPath | null;
-  /** It is there, and is to be prepared. */
-  readonly preparedGitDir: boolean;
-  /** Nothing but the source, and the tags that lead to its commits. */
-  readonly singleBranch: boolean;
 }
 
 export type AcquirePhase = "check" | "fetch" | "prepare";
@@ -443,15 +419,12 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     : !state.shallow;
   const time = new Date().toISOString();
   return {
+    ...repoSettingsOf(request),
     id: job.id,
     name: request.name,
     remote: job.remote.url,
-    branch: request.branch,
     ref: state.ref,
     sourceRef: sourceRefOf(request, state),
-    requiredCommitOid: request.requiredCommitOid,
-    depth: request.depth,
-    mountPoint: request.mountPoint,
     madeFolders: 0,
     storeId: job.storeId,
     objectFormat: state.objectFormat,
@@ -462,21 +435,11 @@ async function recordOf(job: Job, state: StoreState, base: Base): Promise<RepoRe
     baseTreeId: commit.treeOid,
     baseConversion: "none",
     baseTimeSeconds: base.timeSeconds,
-    uid: request.uid,
-    gid: request.gid,
-    xattrs: request.xattrs,
-    umask: request.umask,
-    readOnly: request.readOnly,
-    gitDir: request.gitDir,
-    preparedGitDir: request.preparedGitDir,
-    singleBranch: request.singleBranch,
     wanted: "mounted",
     history: complete ? "full" : request.depth === null ? "fetching" : "shallow",
     acquiredAt: time,
     lastFetchAt: time,
     fetchResult: "ok",
-    remoteRefreshSeconds: request.remoteRefreshSeconds,
-    tokenFile: request.tokenFile,
   };
 }
 

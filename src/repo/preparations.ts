@@ -15,31 +15,15 @@
  */
 
 import type { Database } from "../db/mod.ts";
-import type { Oid } from "../git/oid.ts";
-import type { HostPath } from "../path.ts";
-import { objectOf, valuesOf } from "./rows.ts";
-import type { RepoRecord } from "./types.ts";
+import { insertRow, objectOf, updateRow } from "./rows.ts";
+import { type RepoRecord, type RepoSettings, SETTINGS } from "./types.ts";
 
-export interface Preparation {
+export interface Preparation extends RepoSettings {
   /** Of the repository that it becomes. */
   readonly id: string;
   readonly name: string;
   readonly remote: string;
-  readonly branch: string | null;
-  readonly depth: number | null;
-  readonly requiredCommitOid: Oid | null;
-  readonly mountPoint: HostPath;
   readonly madeFolders: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly xattrs: boolean;
-  readonly umask: number;
-  readonly readOnly: boolean;
-  readonly gitDir: HostPath | null;
-  readonly preparedGitDir: boolean;
-  readonly singleBranch: boolean;
-  readonly remoteRefreshSeconds: number | null;
-  readonly tokenFile: string | null;
   readonly wanted: RepoRecord["wanted"];
   /** ISO 8601 UTC. */
   readonly askedAt: string;
@@ -55,24 +39,11 @@ const CHANGEABLE = [
 ] as const satisfies readonly (keyof Preparation)[];
 
 const COLUMNS = [
+  ...SETTINGS,
   "id",
   "name",
   "remote",
-  "branch",
-  "depth",
-  "requiredCommitOid",
-  "mountPoint",
   "madeFolders",
-  "uid",
-  "gid",
-  "xattrs",
-  "umask",
-  "readOnly",
-  "gitDir",
-  "preparedGitDir",
-  "singleBranch",
-  "remoteRefreshSeconds",
-  "tokenFile",
   "wanted",
   "askedAt",
   "error",
@@ -89,18 +60,11 @@ export class PreparationTable {
 
   /** Throws what SQLite says when the name or the mount point is another's. */
   insert(preparation: Preparation): void {
-    const values = valuesOf(preparation, COLUMNS);
-    this.#db.prepare(
-      `INSERT INTO preparations (${COLUMNS.join(", ")}) VALUES (${COLUMNS.map(() => "?").join()})`,
-    ).run(...values);
+    insertRow(this.#db, "preparations", COLUMNS, preparation);
   }
 
   update(id: string, changes: PreparationUpdate): void {
-    const keys = CHANGEABLE.filter((key) => changes[key] !== undefined);
-    if (keys.length === 0) return;
-    this.#db.prepare(
-      `UPDATE preparations SET ${keys.map((key) => `${key} = ?`).join(", ")} WHERE id = ?`,
-    ).run(...keys.map((key) => changes[key] as string | number | null), id);
+    updateRow(this.#db, "preparations", CHANGEABLE, id, changes);
   }
 
   remove(id: string): void {

@@ -19,9 +19,9 @@ import {
 import { Failure, messageOf } from "../failure.ts";
 import type { Layout, StoreLayout } from "./layout.ts";
 import { type Preparation, PreparationTable } from "./preparations.ts";
-import { objectOf, valuesOf } from "./rows.ts";
+import { insertRow, objectOf, updateRow } from "./rows.ts";
 import { REGISTRY_MIGRATIONS } from "./schema.ts";
-import type { RepoRecord } from "./types.ts";
+import { type RepoRecord, SETTINGS } from "./types.ts";
 
 /** What may change after acquisition. */
 export type RepoUpdate = Partial<
@@ -52,15 +52,12 @@ const CHANGEABLE = [
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 const COLUMNS = [
+  ...SETTINGS,
   "id",
   "name",
   "remote",
-  "branch",
   "ref",
   "sourceRef",
-  "requiredCommitOid",
-  "depth",
-  "mountPoint",
   "madeFolders",
   "storeId",
   "objectFormat",
@@ -71,21 +68,11 @@ const COLUMNS = [
   "baseTreeId",
   "baseConversion",
   "baseTimeSeconds",
-  "uid",
-  "gid",
-  "xattrs",
-  "umask",
-  "readOnly",
-  "gitDir",
-  "preparedGitDir",
-  "singleBranch",
   "wanted",
   "history",
   "acquiredAt",
   "lastFetchAt",
   "fetchResult",
-  "remoteRefreshSeconds",
-  "tokenFile",
 ] as const satisfies readonly (keyof RepoRecord)[];
 
 export class Registry implements Disposable {
@@ -103,14 +90,11 @@ export class Registry implements Disposable {
    * mount point is taken.
    */
   insert(record: RepoRecord): void {
-    const values = valuesOf(record, COLUMNS);
     try {
       transaction(this.#db, () => {
         this.preparations.remove(record.id);
         this.#refuseTaken(record, this.preparations);
-        this.#db.prepare(
-          `INSERT INTO repos (${COLUMNS.join(", ")}) VALUES (${COLUMNS.map(() => "?").join(", ")})`,
-        ).run(...values);
+        insertRow(this.#db, "repos", COLUMNS, record);
       });
     } catch (error) {
       throw duplicate(record, error);
@@ -121,8 +105,7 @@ export class Registry implements Disposable {
   insertPreparation(preparation: Preparation): void {
     try {
       transaction(this.#db, () => {
-        const by = (column: "name" | "mountPoint", value: string) => this.#one(column, value);
-        this.#refuseTaken(preparation, { by });
+        this.#refuseTaken(preparation, this);
         this.preparations.insert(preparation);
       });
     } catch (error) {
@@ -138,12 +121,7 @@ export class Registry implements Disposable {
 
   /** Returns false when there is no such repository. */
   update(id: string, changes: RepoUpdate): boolean {
-    const keys = CHANGEABLE.filter((key) => changes[key] !== undefined);
-    if (keys.length === 0) return this.byId(id) !== null;
-    const { changes: count } = this.#db.prepare(
-      `UPDATE repos SET ${keys.map((key) => `${key} = ?`).join(", ")} WHERE id = ?`,
-    ).run(...keys.map((key) => changes[key] as string | number | null), id);
-    return Number(count) > 0;
+    return updateRow(this.#db, "repos", CHANGEABLE, id, changes) ?? this.byId(id) !== null;
   }
 
   /** Another commit is beneath the work tree: the next generation. */
@@ -163,20 +141,25 @@ export class Registry implements Disposable {
   }
 
   byId(id: string): RepoRecord | null {
-    return this.#one("id", id);
+    return this.by("id", id);
   }
 
   byName(name: string): RepoRecord | null {
-    return this.#one("name", name);
+    return this.by("name", name);
   }
 
   byMountPoint(mountPoint: string): RepoRecord | null {
-    return this.#one("mountPoint", mountPoint);
+    return this.by("mountPoint", mountPoint);
   }
 
   /** In the order of their names. */
   all(): RepoRecord[] {
     return this.#db.prepare("SELECT * FROM repos ORDER BY name").all().map(recordOf);
+  }
+
+  /** And what is to become one: all that has a name and a mount point. */
+  everything(): (RepoRecord | Preparation)[] {
+    return [...this.all(), ...this.preparations.all()];
   }
 
   /** Repositories on a store; the one that acquired last comes first. */
@@ -194,7 +177,7 @@ export class Registry implements Disposable {
     this.close();
   }
 
-  #one(column: "id" | "name" | "mountPoint", value: string): RepoRecord | null {
+  by(column: "id" | "name" | "mountPoint", value: string): RepoRecord | null {
     const row = this.#db.prepare(`SELECT * FROM repos WHERE ${column} = ?`).get(value);
     return row === undefined ? null : recordOf(row);
   }

@@ -5,7 +5,27 @@ import { acquire, type AcquireOptions, type AcquireRequest } from "./acquire.ts"
 import { type Layout, layoutOf } from "./layout.ts";
 import { openRegistry, type Registry } from "./registry.ts";
 import { makeStateRoot } from "./state_root.ts";
-import type { RepoRecord } from "./types.ts";
+import {
+  DEFAULT_REFRESH_SECONDS,
+  DEFAULT_UMASK,
+  type RepoRecord,
+  type RepoSettings,
+} from "./types.ts";
+
+/** What is asked for when nothing is said. */
+export const PLAIN_SETTINGS: Omit<RepoSettings, "mountPoint" | "uid" | "gid"> = {
+  branch: null,
+  depth: null,
+  requiredCommitOid: null,
+  xattrs: false,
+  umask: DEFAULT_UMASK,
+  readOnly: false,
+  gitDir: null,
+  preparedGitDir: false,
+  singleBranch: false,
+  remoteRefreshSeconds: DEFAULT_REFRESH_SECONDS,
+  tokenFile: null,
+};
 
 export interface Ground {
   readonly dir: string;
@@ -100,20 +120,10 @@ class TestGround implements Ground {
     return acquire({
       name: `repo${number}`,
       url,
-      tokenFile: null,
-      branch: null,
-      depth: null,
-      requiredCommitOid: null,
-      remoteRefreshSeconds: 30,
+      ...PLAIN_SETTINGS,
       mountPoint: `${this.dir}/mnt${number}` as HostPath,
       uid: Deno.uid() as number,
       gid: Deno.gid() as number,
-      xattrs: false,
-      umask: 0o022,
-      readOnly: false,
-      gitDir: null,
-      preparedGitDir: false,
-      singleBranch: false,
       ...request,
     }, {
       layout: this.layout,
