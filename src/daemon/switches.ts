@@ -35,7 +35,14 @@ import type { Oid } from "../git/oid.ts";
 import { resolveTarget, type SwitchHead, type SwitchTarget } from "../git/switch_target.ts";
 import { type TreeChanges, treeChanges } from "../git/tree_changes.ts";
 import type { UserGitDir } from "../git/user_git_dir.ts";
-import { finishSwitch, type HeadMove, lockIndex, unlockIndex } from "../git/user_index.ts";
+import {
+  type HeadMove,
+  installIndex,
+  lockIndex,
+  moveHead,
+  unlockIndex,
+  writeLockedIndex,
+} from "../git/user_index.ts";
 import { logger } from "../log.ts";
 import type { Switched } from "../mount/messages.ts";
 import { byteString, byteStringOfText, parentOf, type RepoPath } from "../path.ts";
@@ -250,11 +257,13 @@ class Switch {
     }
     const shown = shownBy(switched, this.#record);
     const after = mergedIndex(index, merged, changes, shown);
-    const finish = { bytes: after, timeSeconds: indexTime(shown), move: this.#move() };
-    await finishSwitch(dir, finish, () => this.#hasMoved = true);
+    await writeLockedIndex(dir, after, indexTime(shown));
+    await moveHead(dir, this.#move());
+    this.#hasMoved = true;
     const { commitOid, treeOid } = target;
     this.#parts.registry.moveBase(this.#record, { commitOid, treeOid, ...root });
     this.#parts.mounts.baseMoved(this.#record.id, { commitOid, treeOid });
+    await installIndex(dir);
     await removeIntent(this.#paths);
     events.emit("switched", this.#record.name, {
       from: head.commitOid,

@@ -195,26 +195,14 @@ function environmentOf(options: GitOptions): Record<string, string> {
   };
 }
 
-function configArgs({ config = [] }: GitOptions): string[] {
-  return [...BASE_CONFIG, ...config].flatMap((entry) => ["-c", entry]);
-}
-
-/** How a shell script is to run `git <args>`, which has the same as from here otherwise. */
-export function gitForShell(
-  args: readonly string[],
-  options: GitOptions,
-): { readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> } {
-  prepareEnvironment();
-  return { args: [...configArgs(options), ...args], env: environmentOf(options) };
-}
-
 /**
  * Starts `git <args>`. Standard output is piped. The caller reads it to its end and awaits
  * `status`. Throws Failure (fatal) when there is no git.
  */
 export function spawnGit(args: readonly string[], options: SpawnOptions = {}): Deno.ChildProcess {
   prepareEnvironment();
-  const gitArgs = [...configArgs(options), ...args];
+  const config = [...BASE_CONFIG, ...options.config ?? []].flatMap((entry) => ["-c", entry]);
+  const gitArgs = [...config, ...args];
   const command = new Deno.Command(options.background === true ? "sh" : "git", {
     args: options.background === true ? ["-c", YIELDING_GIT, "sh", ...gitArgs] : gitArgs,
     cwd: options.cwd ?? "/",

@@ -10,7 +10,7 @@
 import { Failure } from "../failure.ts";
 import { byteString } from "../path.ts";
 import type { Oid } from "./oid.ts";
-import { GitError, gitForShell, gitText, runGit, type RunOptions } from "./process.ts";
+import { GitError, gitText, runGit } from "./process.ts";
 import { probeOptions, type UserGitDir } from "./user_git_dir.ts";
 import { runShell } from "./user_shell.ts";
 
@@ -51,29 +51,15 @@ if [ "$line" = "$1" ]; then rm -f index.lock; fi
 `;
 
 /** Into the lock, with its time. */
-const WRITE = 'cat > index.lock && TZ=UTC0 touch -t "$1" index.lock';
-const INSTALL = "mv -f index.lock index";
-/** What a switch takes away of earlier merges (branch.c, remove_branch_state). */
-const CLEAN = "rm -f MERGE_RR MERGE_MSG MERGE_MODE AUTO_MERGE SQUASH_MSG";
-
 const WRITE_INDEX = `
 cd "$GIT_DIR" || exit 1
-${WRITE}
+cat > index.lock && TZ=UTC0 touch -t "$1" index.lock
 `;
 
+/** With what a switch takes away of earlier merges (branch.c, remove_branch_state). */
 const INSTALL_INDEX = `
-cd "$GIT_DIR" && ${INSTALL} || exit 1
-${CLEAN}
-`;
-
-/** Both in one process, and between them what follows the time, which is git's, to move HEAD. */
-const FINISH = `
-cd "$GIT_DIR" || exit 1
-${WRITE} || exit 1
-shift
-git "$@" 2>&1 </dev/null || exit 10
-${INSTALL} || exit 11
-${CLEAN}
+cd "$GIT_DIR" && mv -f index.lock index || exit 1
+rm -f MERGE_RR MERGE_MSG MERGE_MODE AUTO_MERGE SQUASH_MSG
 `;
 
 export type LockedIndex =
@@ -147,45 +133,14 @@ export interface HeadMove {
 
 /** Throws GitError. Safe to repeat. */
 export async function moveHead(dir: UserGitDir, move: HeadMove): Promise<void> {
-  const { ref, follows, commitOid } = move;
-  if (ref !== null && follows !== null) await makeBranch(dir, ref, follows, commitOid);
-  await runGit(headArgs(move), headOptions(dir, move));
-}
-
-function headArgs({ ref, commitOid, message }: HeadMove): string[] {
-  return ref === null
-    ? ["update-ref", "--no-deref", "-m", message, "HEAD", commitOid]
-    : ["symbolic-ref", "-m", message, "HEAD", ref];
-}
-
-function headOptions(dir: UserGitDir, { committer }: HeadMove): RunOptions {
-  return { ...probeOptions(dir), env: committerEnvironment(committer) };
-}
-
-/**
- * writeLockedIndex, moveHead and installIndex, one after the other. Throws Failure, GitError; then
- * `onMoved` says whether HEAD has moved.
- */
-export async function finishSwitch(
-  dir: UserGitDir,
-  { bytes, timeSeconds, move }: {
-    readonly bytes: Uint8Array;
-    readonly timeSeconds: number;
-    readonly move: HeadMove;
-  },
-  onMoved: () => void,
-): Promise<void> {
-  const { ref, follows, commitOid } = move;
-  if (ref !== null && follows !== null) await makeBranch(dir, ref, follows, commitOid);
-  const git = gitForShell(headArgs(move), headOptions(dir, move));
-  const args = [touchTime(timeSeconds), ...git.args];
-  const { code, stdout } = await runShell(dir, FINISH, { args, input: bytes, env: git.env });
-  if (code === 10) throw new GitError(headArgs(move)[0] as string, code, byteString(stdout));
-  if (code !== 0 && code !== 11) {
-    throw new Failure("failed", "Cannot switch: the index cannot be written");
+  const { ref, commitOid, message } = move;
+  const run = { ...probeOptions(dir), env: committerEnvironment(move.committer) };
+  if (ref === null) {
+    await runGit(["update-ref", "--no-deref", "-m", message, "HEAD", commitOid], run);
+    return;
   }
-  onMoved();
-  if (code === 11) throw new Failure("failed", "Cannot switch: the index cannot be replaced");
+  if (move.follows !== null) await makeBranch(dir, ref, move.follows, commitOid);
+  await runGit(["symbolic-ref", "-m", message, "HEAD", ref], run);
 }
 
 /** As `git switch` does for a branch that only a remote has. */

@@ -6,8 +6,6 @@ export interface ShellOptions {
   /** `$1` and on. */
   readonly args?: readonly string[];
   readonly input?: Uint8Array;
-  /** Besides GIT_DIR. */
-  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface ShellOutput {
@@ -19,12 +17,12 @@ export interface ShellOutput {
 export async function runShell(
   dir: UserGitDir,
   script: string,
-  { args = [], input = new Uint8Array(), env = {} }: ShellOptions = {},
+  { args = [], input = new Uint8Array() }: ShellOptions = {},
 ): Promise<ShellOutput> {
   const child = new Deno.Command("sh", {
     args: ["-c", script, "sh", ...args],
     cwd: "/",
-    env: { ...env, GIT_DIR: dir.gitDir, LC_ALL: "C" },
+    env: { GIT_DIR: dir.gitDir, LC_ALL: "C" },
     stdin: "piped",
     stdout: "piped",
     stderr: "null",

@@ -6,7 +6,9 @@
  *  1. `locking` is written; then the user's index is locked, with the nonce in the lock.
  *  2. `switching` is written.
  *  3. The mount shows the other tree: one transaction of the overlay, on the disk.
- *  4. The index goes into the lock, HEAD moves, the lock becomes the index: in one process.
+ *  4. The index goes into the lock, HEAD moves, the lock becomes the index. Each waits for
+ *     the one before here, not in one script: a script goes on when this process is killed, and
+ *     would install what it has read by then of its input.
  *  5. The registry says what the base is; the intent goes.
  *
  * After a kill the overlay says whether 3 has happened. If not, the lock goes and nothing was done.
